@@ -1,16 +1,37 @@
-# Every target works on a fresh machine that has Go, git, make and bash; tools come through the Go module proxy.
+# Needs Go, git, make and bash; everything else comes through the Go module proxy.
 SHELL := bash
-.SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
 
-# Tools are the `tool` lines of test/tools/go.mod; `go tool` builds each once and keeps it in Go's build cache.
-TOOL := go tool -modfile=test/tools/go.mod
+# Tools are the `tool` lines of test/tools/go.mod. `go tool` builds each of them once, into Go's build cache.
+TOOL := go tool -modfile=$(CURDIR)/test/tools/go.mod
 CONTROLLER_GEN := $(TOOL) controller-gen
+GOLANGCI_LINT := $(TOOL) golangci-lint-kube-api-linter
+GOTESTSUM := $(TOOL) gotestsum --format=pkgname --format-hide-empty-pkg
+# Go caches passing tests; CI runs all of them, each time in another order.
+TEST_FLAGS := -timeout=20m $(if $(CI),-count=1 -shuffle=on)
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([^:]+):.*## (.*)/\1\t\2/' | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1:/p' $(firstword $(MAKEFILE_LIST)) | while IFS=: read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
+
+.PHONY: demo
+demo: ## show the whole thing on this machine; KEEP=1 leaves it running, NODES=8 for eight nodes
+	@go build -o bin/ ./test/demo && exec bin/demo
+
+.PHONY: control-plane
+control-plane: ## start a Kubernetes API server on this machine, until Ctrl-C
+	@go build -o bin/control-plane ./test/controlplane/cmd && exec bin/control-plane up
+
+.PHONY: build
+build: ## compile manager and node-agent into bin/
+	@CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: test
+test: ## run unit and integration tests with the race detector
+	@go run ./test/controlplane/cmd build >/dev/null && \
+	if [ "$$(go env CGO_ENABLED)" = 1 ]; then race=-race; else race=; echo "No C compiler here, so these tests run without the race detector." >&2; fi && \
+	exec $(GOTESTSUM) -- $$race $(TEST_FLAGS) ./...
 
 .PHONY: generate
 generate: ## write deep copies, CRDs and RBAC from the markers in the code
@@ -18,3 +39,15 @@ generate: ## write deep copies, CRDs and RBAC from the markers in the code
 	@$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
 	@$(CONTROLLER_GEN) rbac:roleName=cloudimage-manager,fileName=manager_role.yaml paths=./cmd/manager output:rbac:dir=config/rbac
 	@$(CONTROLLER_GEN) rbac:roleName=cloudimage-agent,fileName=agent_role.yaml paths=./cmd/node-agent output:rbac:dir=config/rbac
+
+.PHONY: fmt
+fmt: ## format the code and sort its imports
+	@$(GOLANGCI_LINT) fmt
+
+.PHONY: lint
+lint: ## run the linters of .golangci.yml; make lint PKG=./internal/pull/... for some of the code
+	@$(GOLANGCI_LINT) run $(or $(PKG),./...)
+
+.PHONY: verify
+verify: ## check that generated files, go.mod files and formatting are up to date, and lint
+	@test/tools/verify
