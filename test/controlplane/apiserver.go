@@ -1,0 +1,130 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/process"
+)
+
+const (
+	apiServerTimeout  = time.Minute
+	apiServerAttempts = 5
+)
+
+// startAPIServer picks a free port and starts the server on it, again when somebody else took the port in between.
+func (c *ControlPlane) startAPIServer(ctx context.Context, path string, identity *identity) (string, error) {
+	for attempt := 1; ; attempt++ {
+		address, err := c.tryAPIServer(ctx, path, identity)
+		if err == nil {
+			return address, nil
+		}
+		if attempt == apiServerAttempts || !strings.Contains(err.Error(), "address already in use") {
+			return "", err
+		}
+	}
+}
+
+func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, identity *identity) (string, error) {
+	port, err := FreePort()
+	if err != nil {
+		return "", err
+	}
+	log := filepath.Join(c.dir, "kube-apiserver.log")
+	if err := os.RemoveAll(log); err != nil { // of an attempt whose port was taken, so that no old message is taken for a new one
+		return "", fmt.Errorf("remove the log of an earlier attempt: %w", err)
+	}
+	p, err := process.Start(process.Command{
+		Name: "kube-apiserver", Path: path, Dir: c.dir, LogPath: log, Args: apiServerArgs(port, identity),
+	})
+	if err != nil {
+		return "", err
+	}
+	c.apiserver = p
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	client, err := identity.client()
+	if err != nil {
+		return "", err
+	}
+	defer client.CloseIdleConnections()
+	return address, waitFor(ctx, p, apiServerTimeout, func(ctx context.Context) error {
+		return ready(ctx, client, address, identity.adminToken)
+	})
+}
+
+func apiServerArgs(port int, identity *identity) []string {
+	return []string{
+		"--etcd-servers=unix://" + etcdSocket,
+		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
+		"--tls-cert-file=" + identity.certPath, "--tls-private-key-file=" + identity.keyPath,
+		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+		"--token-auth-file=" + identity.tokensPath,
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file=" + identity.serviceAccountKeyPath,
+		"--service-account-signing-key-file=" + identity.serviceAccountKeyPath,
+		"--service-cluster-ip-range=10.0.0.0/24",
+		"--endpoint-reconciler-type=none", // an Endpoints object must not name loopback, and nobody resolves the service
+		"--profiling=false",
+	}
+}
+
+// ready asks over the server's own certificate authority, so that another API server on the same port is not taken for it.
+func ready(ctx context.Context, client *http.Client, address, token string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+"/readyz", nil)
+	if err != nil {
+		return fmt.Errorf("make the readiness request: %w", err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask for readiness: %w", err)
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, 4<<10))
+	if err = errors.Join(err, response.Body.Close()); err != nil {
+		return fmt.Errorf("read the readiness answer: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("readiness is %s: %s", response.Status, body)
+	}
+	return nil
+}
+
+func (i *identity) client() (*http.Client, error) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(i.caPEM) {
+		return nil, errors.New("read back the control plane's own CA certificate")
+	}
+	return &http.Client{
+		Timeout: 5 * time.Second,
+		Transport: &http.Transport{
+			Proxy: nil, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		},
+	}, nil
+}
+
+// FreePort is a port of 127.0.0.1 that nobody listens on at this moment. Another process may take it at the next: whoever starts
+// a server on it must be ready to start it again on another.
+func FreePort() (int, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	address, ok := listener.Addr().(*net.TCPAddr)
+	if err := listener.Close(); err != nil {
+		return 0, fmt.Errorf("free the port again: %w", err)
+	}
+	if !ok {
+		return 0, fmt.Errorf("find a free port: unexpected address %s", listener.Addr())
+	}
+	return address.Port, nil
+}

@@ -1,0 +1,131 @@
+// Package controlplane gives tests and the demo a real Kubernetes API server on loopback: etcd, kube-apiserver and kubectl, built
+// once from the nested module test/kubernetes and cached in the user's cache folder. It needs neither root nor a container engine.
+// Nothing else of Kubernetes runs: no controllers, no garbage collector, no kubelet (package harness plays their part).
+//
+// Two environment variables of a person are honoured: KUBEBUILDER_ASSETS names a folder that holds the three programs already,
+// and KUBECONFIG names an API server that runs already.
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/process"
+)
+
+// Options are all optional.
+type Options struct {
+	// Output receives one line for each step that takes time; discarded when nil.
+	Output io.Writer
+	// Repository is the folder of the project's go.mod; found from the working folder upward when empty.
+	Repository string
+	// IgnoreEnvironment starts a control plane of our own even when KUBECONFIG names one.
+	IgnoreEnvironment bool
+}
+
+// ControlPlane is an API server that answers.
+type ControlPlane struct {
+	// Config and KubeconfigPath carry the rights of an administrator.
+	Config         *rest.Config
+	KubeconfigPath string
+	// KubectlPath is a kubectl of about the same version.
+	KubectlPath string
+	// External is true when KUBECONFIG named the API server, which Stop then leaves alone.
+	External bool
+
+	dir       string
+	etcd      *process.Process
+	apiserver *process.Process
+}
+
+// stopGrace bounds how long each of the two processes may take to end; it takes them 0.2 s when no client misbehaves.
+const stopGrace = 5 * time.Second
+
+// Start returns when the API server is ready, or an error with the end of the log of what failed. The context bounds the start
+// only; who starts it must Stop it.
+func Start(ctx context.Context, options Options) (*ControlPlane, error) {
+	if options.Output == nil {
+		options.Output = io.Discard
+	}
+	dir, err := os.MkdirTemp("", "cloudimage-controlplane-")
+	if err != nil {
+		return nil, fmt.Errorf("create the control plane's folder: %w", err)
+	}
+	c := &ControlPlane{dir: dir}
+	if os.Getenv("KUBECONFIG") != "" && !options.IgnoreEnvironment {
+		err = c.adopt(ctx, options, os.Getenv("KUBECONFIG"))
+	} else {
+		err = c.start(ctx, options)
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
+func (c *ControlPlane) start(ctx context.Context, options Options) error {
+	programs, err := FindPrograms(ctx, options)
+	if err != nil {
+		return err
+	}
+	c.KubectlPath = programs.Kubectl
+	identity, err := newIdentity(c.dir)
+	if err != nil {
+		return err
+	}
+	if err := c.startEtcd(ctx, programs.Etcd); err != nil {
+		return err
+	}
+	address, err := c.startAPIServer(ctx, programs.KubeAPIServer, identity)
+	if err != nil {
+		return err
+	}
+	c.Config = &rest.Config{
+		Host: "https://" + address, BearerToken: identity.adminToken,
+		TLSClientConfig: rest.TLSClientConfig{CAData: identity.caPEM},
+		// Loopback and a server of our own: client-side throttling would only make tests slow.
+		QPS: -1,
+	}
+	c.KubeconfigPath = filepath.Join(c.dir, "admin.kubeconfig")
+	return c.WriteKubeconfig(c.KubeconfigPath, "admin", identity.adminToken)
+}
+
+// Stop ends the API server before etcd, because without etcd it hangs in its own shutdown, and removes their folder.
+func (c *ControlPlane) Stop() error {
+	var errs []error
+	for _, p := range []*process.Process{c.apiserver, c.etcd} {
+		if p != nil {
+			errs = append(errs, p.Stop(stopGrace))
+		}
+	}
+	if err := os.RemoveAll(c.dir); err != nil {
+		errs = append(errs, fmt.Errorf("remove the control plane's folder: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// PIDs are the ids of the processes that Start started, none for an external API server.
+func (c *ControlPlane) PIDs() []int {
+	var pids []int
+	for _, p := range []*process.Process{c.etcd, c.apiserver} {
+		if p != nil {
+			pids = append(pids, p.PID())
+		}
+	}
+	return pids
+}
+
+// APIServerLog is the file of the API server's log, empty for an external one.
+func (c *ControlPlane) APIServerLog() string {
+	if c.apiserver == nil {
+		return ""
+	}
+	return c.apiserver.LogPath()
+}
