@@ -128,8 +128,8 @@ func TestExternal(t *testing.T) {
 	if err := external.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	real := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "worker-1"}}
-	if _, err := client.CoreV1().Nodes().Create(ctx, real, metav1.CreateOptions{}); err != nil {
+	worker := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "worker-1"}}
+	if _, err := client.CoreV1().Nodes().Create(ctx, worker, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = controlplane.Start(ctx, controlplane.Options{})

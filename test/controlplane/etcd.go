@@ -35,15 +35,15 @@ func (c *ControlPlane) startEtcd(ctx context.Context, path string) error {
 		return err
 	}
 	c.etcd = p
-	return waitFor(ctx, p, etcdTimeout, func(context.Context) error { return c.dialEtcd() })
+	return waitFor(ctx, p, etcdTimeout, c.dialEtcd)
 }
 
-func (c *ControlPlane) dialEtcd() error {
+func (c *ControlPlane) dialEtcd(ctx context.Context) error {
 	path := filepath.Join(c.dir, etcdSocket)
 	if len(path) >= 108 {
 		return nil // cannot be dialled from here; the API server tries again by itself
 	}
-	conn, err := net.Dial("unix", path)
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	if err != nil {
 		return fmt.Errorf("connect to etcd: %w", err)
 	}

@@ -13,10 +13,9 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
 )
 
-const usage = `usage: go run ./test/controlplane/cmd build|up
+var errUsage = errors.New(`usage: go run ./test/controlplane/cmd build|up
   build   build etcd, kube-apiserver and kubectl into the user's cache folder, and print that folder's path
-  up      start an API server on loopback, and stop it on Ctrl-C
-`
+  up      start an API server on loopback, and stop it on Ctrl-C`)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -30,7 +29,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) != 1 {
-		return errors.New(usage)
+		return errUsage
 	}
 	switch args[0] {
 	case "build":
@@ -43,7 +42,7 @@ func run(ctx context.Context, args []string) error {
 	case "up":
 		return up(ctx)
 	default:
-		return errors.New(usage)
+		return errUsage
 	}
 }
 
