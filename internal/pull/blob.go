@@ -1,0 +1,248 @@
+package pull
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// blobMode: a published blob is never written again, not even by its owner.
+const blobMode = 0o444
+
+// readSize is the buffer of everything that reads a file: large enough for few
+// system calls, small enough to stay in a core's cache.
+const readSize = 256 << 10
+
+// identity tells whether a file is still the one that was hashed: any write,
+// link or change of mode moves ctime.
+type identity struct {
+	dev, ino          uint64
+	ctimeSec, ctimeNs int64
+	size              int64
+}
+
+func identityOf(st unix.Stat_t) identity {
+	return identity{uint64(st.Dev), st.Ino, int64(st.Ctim.Sec), int64(st.Ctim.Nsec), st.Size}
+}
+
+// Contains reports whether a regular file of size bytes lies where the blob of
+// digest would be; size 0 means any. It reads no content and so proves nothing
+// about it.
+func (s *Store) Contains(digest string, size int64) bool {
+	name, err := parseDigest(digest)
+	if err != nil {
+		return false
+	}
+	st, err := s.blobs.stat(name)
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && (size == 0 || st.Size == size)
+}
+
+// Adopt links images/<ImageName> to the blob of Request.Digest if the store
+// holds it, without any network. A blob that this process has not verified is
+// hashed first. Format and MaxSize hold as in Pull. When there is no such blob,
+// or its bytes are wrong, the error is ErrNotPresent.
+func (s *Store) Adopt(ctx context.Context, r Request) (Result, error) {
+	j, err := newJob(r)
+	if err != nil {
+		return Result{}, err
+	}
+	if j.digest == "" {
+		return Result{}, fmt.Errorf("no digest was given: %w", ErrNotPresent)
+	}
+	unlock, err := s.keys.lock(ctx, j.digest)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
+	return s.present(ctx, j)
+}
+
+// present serves a job from a blob that is already there, or returns
+// ErrNotPresent. The caller holds the digest's key.
+func (s *Store) present(ctx context.Context, j *job) (Result, error) {
+	f, id, err := s.verify(ctx, j.digest)
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = f.Close() }()
+	if id.size > j.MaxSize {
+		return Result{}, tooLarge(id.size, j.MaxSize)
+	}
+	found, err := inspectFile(f, id.size, j.Format)
+	if err != nil {
+		return Result{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.link(j.ImageName, j.digest, id); err != nil {
+		return Result{}, err
+	}
+	return Result{
+		Digest: digestPrefix + j.digest, SizeBytes: id.size, Path: s.blobs.join(j.digest),
+		Format: found.format, VirtualSizeBytes: found.virtualSize, AlreadyPresent: true,
+	}, nil
+}
+
+// verify opens a blob whose bytes are known to be those its name says. What lies
+// there and is anything else is moved to quarantine, and the error is ErrNotPresent.
+func (s *Store) verify(ctx context.Context, name string) (*os.File, identity, error) {
+	f, st, err := s.blobs.openRegular(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, identity{}, ErrNotPresent
+	case errors.Is(err, errIrregular):
+		return nil, identity{}, s.setAside(name, err.Error())
+	case err != nil:
+		return nil, identity{}, storageError(err, "open a blob")
+	}
+	id := identityOf(st)
+	s.mu.Lock()
+	known := s.verified[name] == id
+	s.mu.Unlock()
+	if !known {
+		id, err = s.rehash(ctx, f, st, name)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, identity{}, err
+	}
+	return f, id, nil
+}
+
+// rehash hashes a blob of unknown history, and makes it as durable as one that
+// was published: the process that left it may have died before it synced.
+func (s *Store) rehash(ctx context.Context, f *os.File, st unix.Stat_t, name string) (identity, error) {
+	if st.Mode&0o7777 != blobMode {
+		if err := f.Chmod(blobMode); err != nil {
+			return identity{}, storageError(err, "make a blob read-only")
+		}
+	}
+	before, err := statRegular(f)
+	if err != nil {
+		return identity{}, s.setAside(name, err.Error())
+	}
+	sum, err := hashFile(ctx, f, before.Size)
+	if err != nil {
+		return identity{}, err
+	}
+	if sum != name {
+		return identity{}, s.setAside(name, "its bytes have the digest sha256:"+sum)
+	}
+	if err := errors.Join(f.Sync(), s.blobs.sync()); err != nil {
+		return identity{}, storageError(err, "sync a blob")
+	}
+	after, err := statRegular(f)
+	if err != nil || identityOf(after) != identityOf(before) {
+		return identity{}, s.setAside(name, "it changed while it was read")
+	}
+	s.remember(name, identityOf(after))
+	return identityOf(after), nil
+}
+
+// remember notes that this process hashed a blob.
+func (s *Store) remember(name string, id identity) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.verified[name] = id
+}
+
+// setAside moves a wrong blob to quarantine. It returns ErrNotPresent, or why
+// the blob could not be moved.
+func (s *Store) setAside(name, why string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.verified, name)
+	s.log.Warn("a blob is wrong and goes to quarantine", "blob", name, "why", why)
+	for i := 0; ; i++ {
+		err := unix.Renameat2(s.blobs.fd(), name, s.quarantine.fd(), fmt.Sprintf("%s.%d", name, i), unix.RENAME_NOREPLACE)
+		switch err {
+		case unix.EEXIST:
+			continue
+		case unix.EINVAL, unix.ENOSYS, unix.EPERM: // no such rename here; an older quarantined copy may go
+			err = unix.Renameat(s.blobs.fd(), name, s.quarantine.fd(), name)
+		}
+		if err != nil && err != unix.ENOENT {
+			return storageError(err, "move a wrong blob to quarantine")
+		}
+		break
+	}
+	if err := errors.Join(s.quarantine.sync(), s.blobs.sync()); err != nil {
+		return storageError(err, "sync the quarantine")
+	}
+	return ErrNotPresent
+}
+
+// RemoveBlob deletes a blob. It returns ErrReferenced while any image names it,
+// and nil when there is none.
+func (s *Store) RemoveBlob(digest string) error {
+	name, err := parseDigest(digest)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	images, err := s.Images()
+	if err != nil {
+		return err
+	}
+	for image, named := range images {
+		if named == digest {
+			return fmt.Errorf("remove %s: %w: %s", digest, ErrReferenced, image)
+		}
+	}
+	delete(s.verified, name)
+	if err := s.blobs.remove(name); err != nil {
+		return storageError(err, "remove a blob")
+	}
+	if err := s.blobs.sync(); err != nil {
+		return storageError(err, "remove a blob")
+	}
+	return nil
+}
+
+// hashFile returns the SHA-256 of the file's first size bytes in hex, and fails
+// when it has fewer.
+func hashFile(ctx context.Context, f *os.File, size int64) (string, error) {
+	h := sha256.New()
+	buf := make([]byte, readSize)
+	for at := int64(0); at < size; {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
+		h.Write(buf[:n])
+		at += int64(n)
+		if err != nil && (err != io.EOF || at < size) {
+			return "", storageError(err, "read %s back", f.Name())
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// inspectFile inspects a complete file.
+func inspectFile(f *os.File, size int64, want Format) (content, error) {
+	head := make([]byte, min(size, inspectSize))
+	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
+		return content{}, storageError(err, "read %s back", f.Name())
+	}
+	found, err := inspect(head, size, want)
+	if err != nil {
+		return content{}, err
+	}
+	tail := make([]byte, min(size, tailSize))
+	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil && err != io.EOF {
+		return content{}, storageError(err, "read %s back", f.Name())
+	}
+	return found, inspectTail(tail, found.format)
+}
+
+func tooLarge(size, limit int64) *Error {
+	return fail(TooLarge, "the object has %d bytes and at most %d are allowed: raise the limit if that is right", size, limit)
+}

@@ -1,0 +1,18 @@
+// Package pull turns a URL into a verified, durable file: the engine that
+// downloads virtual-machine disk images, and the store that keeps them. It
+// knows nothing of Kubernetes.
+//
+// A pull asks for the first bytes with a Range request. A server that answers
+// with a range is read over several HTTP/1.1 connections, in leases handed out
+// in file order; any other server is read as the one stream it sends. Progress
+// is a set of committed 1 MiB units, each with the CRC-32C of the bytes as they
+// arrived. One goroutine re-reads the file behind the frontier of that set,
+// compares the checksums and computes SHA-256, so that hashing costs no time of
+// its own. Only bytes that were re-read and hashed are published, under a name
+// that is their digest.
+//
+// The package is Linux only. Its pure parts (ranges, answers, units, leases,
+// inspection, addresses, redaction) do no I/O; source.go talks HTTP; dir.go,
+// store.go, blob.go and publish.go touch the disk; pull.go is the ladder of
+// attempts that joins them.
+package pull

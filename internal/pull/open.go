@@ -1,0 +1,102 @@
+package pull
+
+import (
+	"context"
+	"errors"
+)
+
+// opened is a first response that leads somewhere.
+type opened struct {
+	how      opening // openRanges or openStream
+	object   object
+	body     span // what the response holds; its end is -1 for a stream of unknown size
+	response *response
+}
+
+// open makes the first request until it leads somewhere. stream asks for the
+// whole object in one response from the start.
+func (p *run) open(ctx context.Context, stream bool) (*opened, error) {
+	for attempt := 1; ; attempt++ {
+		o, err := p.tryOpen(ctx, stream)
+		if err == nil {
+			return o, nil
+		}
+		if !retryable(err) || attempt == maxAttempts {
+			return nil, err
+		}
+		if e, ok := errors.AsType[*Error](err); ok && e.contradiction && attempt > 1 {
+			stream = true // its ranges are wrong, its plain answers need not be
+		}
+		p.retried("the first request is made again", err)
+		if err := pause(ctx, p.delay(attempt, err)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// tryOpen makes the first request once, and inspects the object's first bytes
+// before anything is allocated for the rest.
+func (p *run) tryOpen(ctx context.Context, stream bool) (*opened, error) {
+	o, err := p.request(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.inspectFirst(o); err != nil {
+		o.response.close()
+		return nil, err
+	}
+	return o, nil
+}
+
+func (p *run) request(ctx context.Context, stream bool) (*opened, error) {
+	if stream {
+		return p.requestWhole(ctx)
+	}
+	asked := span{0, probeSize}
+	r, err := p.source.first(ctx, &asked)
+	if err != nil {
+		return nil, err
+	}
+	how, object, body, err := judgeFirst(r.reply, asked, p.terms())
+	if err == nil && how == openRanges && body.len() < min(inspectSize, object.total) {
+		how = openAgain // too little to tell what the object is
+	}
+	if err != nil || how == openAgain {
+		r.drain()
+		if err != nil {
+			return nil, err
+		}
+		return p.requestWhole(ctx)
+	}
+	return &opened{how: how, object: object, body: body, response: r}, nil
+}
+
+func (p *run) requestWhole(ctx context.Context) (*opened, error) {
+	r, err := p.source.first(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	object, err := judgeWhole(r.reply, p.terms())
+	if err != nil {
+		r.drain()
+		return nil, err
+	}
+	return &opened{how: openStream, object: object, body: span{0, object.total}, response: r}, nil
+}
+
+// inspectFirst judges the object by the first bytes of its response.
+func (p *run) inspectFirst(o *opened) error {
+	want := int64(inspectSize)
+	if o.object.total >= 0 {
+		want = min(want, o.object.total)
+	}
+	head, err := o.response.peek(int(want))
+	if err != nil {
+		return err
+	}
+	if int64(len(head)) < want && o.object.total >= 0 {
+		return contradict("the first answer ends after %d bytes", len(head))
+	}
+	_, err = inspect(head, o.object.total, p.job.Format)
+	return err
+}

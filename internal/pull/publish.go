@@ -1,0 +1,103 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// publish turns a complete work file whose bytes hash to sum into a blob, and
+// links the image. Up to the rename nothing is visible under blobs/; from the
+// rename on, the name stands over bytes that were hashed and synced, whatever
+// step a kill or a power cut prevents.
+func (s *Store) publish(ctx context.Context, j *job, w *workFile, sum string, size int64) (Result, error) {
+	found, err := s.seal(ctx, j, w, sum, size)
+	if err != nil {
+		return Result{}, err
+	}
+	id, err := s.expose(ctx, w, sum)
+	if err != nil {
+		return Result{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.link(j.ImageName, sum, id); err != nil {
+		if errors.Is(err, ErrNotPresent) {
+			return Result{}, failWith(StorageError, err, "the blob was taken away while it was published")
+		}
+		return Result{}, err
+	}
+	return Result{
+		Digest: digestPrefix + sum, SizeBytes: size, Path: s.blobs.join(sum),
+		Format: found.format, VirtualSizeBytes: found.virtualSize,
+	}, nil
+}
+
+// seal makes the last checks on the file, and the file immutable and durable.
+func (s *Store) seal(ctx context.Context, j *job, w *workFile, sum string, size int64) (content, error) {
+	st, err := statRegular(w.file)
+	if err != nil {
+		return content{}, storageError(err, "check the data file")
+	}
+	if st.Size != size {
+		return content{}, fail(StorageError, "the data file has %d bytes instead of %d", st.Size, size)
+	}
+	found, err := inspectFile(w.file, size, j.Format)
+	if err != nil {
+		return content{}, err
+	}
+	if err := w.file.Chmod(blobMode); err != nil {
+		return content{}, storageError(err, "make the data file read-only")
+	}
+	// After a failed fsync a later one may succeed and mean nothing, so any
+	// error here ends the pull and its file.
+	if err := w.file.Sync(); err != nil {
+		return content{}, storageError(err, "sync the data file")
+	}
+	if j.Verify != VerifyMedia {
+		return found, nil
+	}
+	if err := unix.Fadvise(int(w.file.Fd()), 0, size, unix.FADV_DONTNEED); err != nil {
+		return content{}, storageError(err, "drop the data file from the page cache")
+	}
+	again, err := hashFile(ctx, w.file, size)
+	if err != nil {
+		return content{}, err
+	}
+	if again != sum {
+		return content{}, fail(StorageError, "the medium returns bytes with digest sha256:%s where sha256:%s was written: check the disk", again, sum)
+	}
+	return found, nil
+}
+
+// expose gives the sealed file its name under blobs/, durably. If a blob of that
+// name is there already and right, that one stays.
+func (s *Store) expose(ctx context.Context, w *workFile, sum string) (identity, error) {
+	for {
+		err := s.blobs.moveNew(w.dir, dataFile, sum)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return identity{}, storageError(err, "publish the blob")
+		}
+		f, id, err := s.verify(ctx, sum)
+		if err == nil {
+			return id, f.Close()
+		}
+		if !errors.Is(err, ErrNotPresent) { // else it is in quarantine, and the name is free
+			return identity{}, err
+		}
+	}
+	if err := errors.Join(s.blobs.sync(), w.dir.sync()); err != nil {
+		return identity{}, storageError(err, "sync the directory of blobs")
+	}
+	st, err := statRegular(w.file)
+	if err != nil {
+		return identity{}, storageError(err, "check the published blob")
+	}
+	s.remember(sum, identityOf(st))
+	return identityOf(st), nil
+}

@@ -1,0 +1,250 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// probeSize is how much the first request asks for, in bytes. Its answer
+	// shows what the server can do, and is a lease's worth of the object.
+	probeSize = 4 << 20
+	// maxChanges is how many attempts an object that changes is given; the last
+	// of them is one response, which cannot be a mixture.
+	maxChanges = 3
+	// maxStreams is how many times a response that cannot be continued is begun.
+	maxStreams = 3
+	// tick is how often progress is reported and stalls are looked for.
+	tick = 200 * time.Millisecond
+)
+
+// Pull brings the object of r into the store: verified, durable, and linked when
+// r names an image. report, which may be nil, is called a few times a second,
+// always from the same goroutine, and a last time before Pull returns.
+//
+// A failure is an *Error with its reason, or wraps the error of ctx. After it
+// nothing of the object is left in the store, and the Result tells what the
+// attempt cost. Pulls of one digest wait for each other; the later ones find the
+// bytes present.
+func (s *Store) Pull(ctx context.Context, r Request, report func(Progress)) (Result, error) {
+	began := time.Now()
+	j, err := newJob(r)
+	if err != nil {
+		return Result{}, err
+	}
+	result, err := s.pull(ctx, j, report)
+	result.Duration = time.Since(began)
+	if err != nil {
+		return result, explainPull(j, err)
+	}
+	if !result.AlreadyPresent {
+		result.AverageBytesPerSecond = int64(float64(result.SizeBytes) / result.Duration.Seconds())
+	}
+	return result, nil
+}
+
+func (s *Store) pull(ctx context.Context, j *job, report func(Progress)) (Result, error) {
+	unlock, err := s.keys.lock(ctx, workKey(j))
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
+	if j.digest != "" {
+		if result, err := s.present(ctx, j); !errors.Is(err, ErrNotPresent) {
+			return result, err
+		}
+	}
+	p := &run{store: s, job: j, source: newSource(j)}
+	defer p.source.close()
+	result, err := p.supervised(ctx, report)
+	result.TransferredBytes = p.source.received.Load()
+	result.Retries = int(p.retries.Load())
+	return result, err
+}
+
+// explainPull puts the (redacted) URL in front of what went wrong.
+func explainPull(j *job, err error) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return fmt.Errorf("pull of %s: %w", redacted(j.url), err)
+	}
+	return &Error{Kind: e.Kind, Message: "pull of " + redacted(j.url), After: e.After, Err: err}
+}
+
+// run is one call of Pull: a ladder of attempts at one object.
+type run struct {
+	store  *Store
+	job    *job
+	source *source
+
+	retries atomic.Int32
+	current atomic.Pointer[transfer] // nil before the first
+}
+
+func (p *run) terms() terms { return terms{maxSize: p.job.MaxSize, digest: p.job.digest != ""} }
+
+func (p *run) log(message string, err error) {
+	p.store.log.Info(message, "url", redacted(p.job.url), "error", err)
+}
+
+// retried counts and logs a request that is made again.
+func (p *run) retried(message string, err error) {
+	p.retries.Add(1)
+	p.log(message, err)
+}
+
+// delay is the wait before an attempt after err.
+func (p *run) delay(attempt int, err error) time.Duration {
+	var wish time.Duration
+	if e, ok := errors.AsType[*Error](err); ok {
+		wish = e.After
+	}
+	return p.store.delay(attempt, wish)
+}
+
+// supervised runs the ladder with a goroutine beside it that reports progress
+// and ends a pull that has stalled. There is no deadline on the pull as a whole.
+func (p *run) supervised(ctx context.Context, report func(Progress)) (Result, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watcher sync.WaitGroup
+	done := make(chan struct{})
+	watcher.Go(func() { p.watch(done, cancel, report) })
+	result, err := p.ladder(ctx)
+	if stalled, ok := errors.AsType[*Error](context.Cause(ctx)); ok && err != nil {
+		err = stalled
+	}
+	close(done)
+	watcher.Wait()
+	cancel(nil)
+	return result, err
+}
+
+func (p *run) watch(done <-chan struct{}, cancel context.CancelCauseFunc, report func(Progress)) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	stall := newStallDetector(p.job.StallTimeout, p.job.MaxBytesPerSecond, time.Now())
+	for {
+		select {
+		case <-done:
+			if report != nil {
+				report(p.progress())
+			}
+			return
+		case now := <-ticker.C:
+			// While nobody waits for the server, it cannot be what is slow.
+			if p.source.reading.Load() == 0 {
+				stall.reset(now, p.source.received.Load())
+			} else if stall.stalled(now, p.source.received.Load()) {
+				cancel(fail(SourceStalled, "fewer than %d bytes came within %s", stall.need, stall.window))
+			}
+			if report != nil {
+				report(p.progress())
+			}
+		}
+	}
+}
+
+func (p *run) progress() Progress {
+	progress := Progress{TransferredBytes: p.source.received.Load(), Retries: int(p.retries.Load())}
+	if t := p.current.Load(); t != nil {
+		committed, hashed, total := t.sched.progress()
+		progress.BytesCompleted, progress.HashedBytes, progress.TotalBytes = committed, hashed, max(total, 0)
+		progress.Connections = int(t.active.Load())
+	}
+	return progress
+}
+
+// ladder makes attempts until one succeeds or what went wrong is final.
+func (p *run) ladder(ctx context.Context) (Result, error) {
+	var past history
+	for {
+		result, how, err := p.attempt(ctx, past.stream)
+		if err == nil || ctx.Err() != nil {
+			return result, err
+		}
+		if !past.again(err, how) {
+			return result, err
+		}
+		p.retried("the pull starts again", err)
+		if retryable(err) && how == openStream {
+			if err := pause(ctx, p.delay(past.streams, err)); err != nil {
+				return Result{}, err
+			}
+		}
+	}
+}
+
+// history is what the attempts of a pull came to so far.
+type history struct {
+	stream  bool // ask for the whole object in one response from now on
+	changes int
+	streams int
+}
+
+// again takes how an attempt failed and decides whether there is another one. A
+// digest that does not match after ranges may be the ranges' fault; after one
+// response it is not.
+func (h *history) again(err error, how opening) bool {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || how == openAgain {
+		return false
+	}
+	ranges := how == openRanges
+	switch {
+	case e.Kind == SourceChanged:
+		h.changes++
+		h.stream = h.stream || h.changes == maxChanges-1
+		return h.changes < maxChanges
+	case e.Kind == DigestMismatch, e.contradiction:
+		h.stream = true
+		return ranges
+	case retryable(err) && !ranges:
+		h.streams++
+		return h.streams < maxStreams
+	}
+	return false
+}
+
+// attempt brings the object over once, into a file of its own, and publishes it.
+// how tells what the first request led to; openAgain, that it led nowhere.
+func (p *run) attempt(ctx context.Context, stream bool) (result Result, how opening, err error) {
+	o, err := p.open(ctx, stream)
+	if err != nil {
+		return Result{}, openAgain, err
+	}
+	work, err := p.store.newWork(workKey(p.job))
+	if err != nil {
+		o.response.close()
+		return Result{}, o.how, err
+	}
+	defer func() {
+		if err := work.discard(); err != nil {
+			p.log("partial data could not be removed", err)
+		}
+	}()
+	if o.object.total >= 0 {
+		if err := work.reserve(o.object.total); err != nil {
+			o.response.close()
+			return Result{}, o.how, err
+		}
+	}
+	t := &transfer{run: p, source: p.source, object: o.object, work: work, sched: newScheduler(o.object.total)}
+	p.current.Store(t)
+	sum, err := t.fetch(ctx, o)
+	if err != nil {
+		return Result{}, o.how, err
+	}
+	_, _, size := t.sched.progress()
+	if p.job.digest != "" && sum != p.job.digest {
+		return Result{}, o.how, fail(DigestMismatch, "the source's %d bytes have the digest sha256:%s, not the expected sha256:%s: check which of the two is out of date",
+			size, sum, p.job.digest)
+	}
+	result, err = p.store.publish(ctx, p.job, work, sum, size)
+	result.Connections = int(t.peak.Load())
+	result.Parallel = o.how == openRanges && o.body.end < o.object.total
+	return result, o.how, err
+}

@@ -1,0 +1,60 @@
+package pull
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+)
+
+const (
+	// maxAttempts is how often a lease is asked for without progress.
+	maxAttempts = 5
+	// progressBytes received since the last failure start the count anew.
+	progressBytes = 64 << 10
+	backoffBase   = 250 * time.Millisecond
+	backoffCap    = 8 * time.Second
+	// retryAfterCap bounds how long a server can make one connection wait; a
+	// longer wish travels to the caller in the error.
+	retryAfterCap = 30 * time.Second
+)
+
+// backoff returns the wait before an attempt, counted from 1: exponential with
+// full jitter, random being uniform in [0,1). A server's own wish, capped, is
+// the least; jitter on top of it keeps nodes that were refused together apart.
+func backoff(attempt int, wish time.Duration, random float64) time.Duration {
+	ceiling := backoffCap
+	if shift := attempt - 1; shift < 10 {
+		ceiling = min(backoffCap, backoffBase<<shift)
+	}
+	return min(wish, retryAfterCap) + time.Duration(random*float64(ceiling))
+}
+
+// parseRetryAfter reads Retry-After as seconds or as a date (RFC 9110 §10.2.3).
+// It returns 0 for what is absent, unreadable or in the past, and at most a day.
+func parseRetryAfter(h http.Header, now time.Time) time.Duration {
+	const most = 24 * time.Hour
+	value := strings.TrimSpace(h.Get("Retry-After"))
+	if seconds, err := parseDigits(value); err == nil {
+		return time.Duration(min(seconds, int64(most/time.Second))) * time.Second
+	} else if err == errRangeOverflow {
+		return most
+	}
+	date, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return min(max(0, date.Sub(now)), most)
+}
+
+// pause waits for d or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,277 @@
+package pull
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// storeLayout is the first line of STORE; another layout is another number.
+	storeLayout = "cloudimage-store 1"
+	storeFile   = "STORE"
+	lockFile    = "LOCK"
+	lockPoll    = 250 * time.Millisecond
+	dataFile    = "data"
+	tempPrefix  = ".tmp-"
+)
+
+// OpenOptions say how a store is opened.
+type OpenOptions struct {
+	// Wait until another process lets go of the store, instead of StoreBusy.
+	Wait bool
+	// Logger receives retries, restarts and quarantined blobs; nil is silence.
+	Logger *slog.Logger
+	// Random returns a number in [0,1) for jitter; nil is math/rand.
+	Random func() float64
+}
+
+// Store is a directory of verified blobs, held by this process alone. Its
+// methods are safe for concurrent use.
+//
+//	STORE                 layout version and store id
+//	LOCK                  flock: one process a store
+//	blobs/sha256/<hex>    mode 0444, immutable; the name is the digest of the bytes
+//	images/<name>         relative symlink to a blob, replaced atomically
+//	partial/<key>/data    one pull in progress
+//	quarantine/           blobs that were found wrong
+type Store struct {
+	root, blobs, images, partial, quarantine *dir
+
+	lock   *os.File
+	log    *slog.Logger
+	random func() float64
+	space  *space
+	keys   keyedLock
+
+	// delay is the wait before a retry; tests shorten it.
+	delay func(attempt int, wish time.Duration) time.Duration
+
+	// mu makes one step of: see what is there, then link or remove it.
+	mu       sync.Mutex
+	verified map[string]identity // blobs that this process hashed
+}
+
+// Open opens the store at path, making it when the directory is missing or
+// empty. What killed processes left of their pulls is discarded. Errors are of
+// reason StoreBusy or StorageError, or the context's.
+func Open(ctx context.Context, path string, options OpenOptions) (*Store, error) {
+	s := &Store{log: options.Logger, random: options.Random, verified: map[string]identity{}}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.random == nil {
+		s.random = mathrand.Float64
+	}
+	s.delay = func(attempt int, wish time.Duration) time.Duration { return backoff(attempt, wish, s.random()) }
+	if err := s.open(ctx, path, options.Wait); err != nil {
+		_ = s.Close()
+		if _, ok := errors.AsType[*Error](err); ok || ctx.Err() != nil {
+			return nil, err
+		}
+		return nil, storageError(err, "open the store")
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, path string, wait bool) (err error) {
+	if path, err = filepath.Abs(path); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	if s.root, err = openRoot(path); err != nil {
+		return err
+	}
+	if err := s.acquire(ctx, wait); err != nil {
+		return err
+	}
+	if err := s.identify(); err != nil {
+		return err
+	}
+	if err := s.openDirs(); err != nil {
+		return err
+	}
+	s.space = &space{dirFD: s.root.fd()}
+	return s.sweep()
+}
+
+// acquire takes the lock of the store.
+func (s *Store) acquire(ctx context.Context, wait bool) (err error) {
+	if s.lock, err = s.root.open(lockFile, unix.O_RDWR|unix.O_CREAT, 0o644); err != nil {
+		return err
+	}
+	if _, err := statRegular(s.lock); err != nil {
+		return err
+	}
+	for {
+		err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case err == unix.EINTR:
+			continue
+		case err != unix.EWOULDBLOCK:
+			return fmt.Errorf("lock %s: %w", s.lock.Name(), err)
+		case !wait:
+			return fail(StoreBusy, "another process holds the store %s: wait for it to end, or use another store", s.root.path)
+		}
+		if err := pause(ctx, lockPoll); err != nil {
+			return fmt.Errorf("wait for the store %s: %w", s.root.path, err)
+		}
+	}
+}
+
+// identify reads STORE, or writes it when the directory holds nothing else.
+func (s *Store) identify() error {
+	f, _, err := s.root.openRegular(storeFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.initialize()
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, 4096))
+	if err != nil {
+		return err
+	}
+	if layout, _, _ := strings.Cut(string(text), "\n"); layout != storeLayout {
+		return fail(StorageError, "%s says %.40q, this program reads %q: use the version that made the store, or another directory",
+			f.Name(), layout, storeLayout)
+	}
+	return nil
+}
+
+func (s *Store) initialize() error {
+	names, err := s.root.names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		switch name {
+		case lockFile, storeFile + tempPrefix, "lost+found":
+		default:
+			return fail(StorageError, "%s is neither empty nor a store (it holds %.60q): choose another directory", s.root.path, name)
+		}
+	}
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails, by its documentation
+	text := storeLayout + "\nid " + hex.EncodeToString(id[:]) + "\n"
+	if err := s.root.remove(storeFile + tempPrefix); err != nil {
+		return err
+	}
+	f, err := s.root.open(storeFile+tempPrefix, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := s.root.moveNew(s.root, storeFile+tempPrefix, storeFile); err != nil {
+		return err
+	}
+	return s.root.sync()
+}
+
+func (s *Store) openDirs() (err error) {
+	parent, err := s.root.subdir("blobs")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = parent.close() }()
+	if s.blobs, err = parent.subdir("sha256"); err != nil {
+		return err
+	}
+	if s.images, err = s.root.subdir("images"); err != nil {
+		return err
+	}
+	if s.partial, err = s.root.subdir("partial"); err != nil {
+		return err
+	}
+	s.quarantine, err = s.root.subdir("quarantine")
+	return err
+}
+
+// sweep removes what earlier processes left unfinished: no journal vouches for
+// it. It only unlinks names and opens no data, because a power cut may have left
+// a partial's name on the inode of a published blob.
+func (s *Store) sweep() error {
+	partials, err := s.partial.names()
+	if err != nil {
+		return err
+	}
+	for _, name := range partials {
+		if err := s.partial.remove(name); err != nil {
+			return err
+		}
+	}
+	images, err := s.images.names()
+	if err != nil {
+		return err
+	}
+	for _, name := range images {
+		if !strings.HasPrefix(name, tempPrefix) {
+			continue
+		}
+		if err := s.images.remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close lets go of the store. Pulls must have ended.
+func (s *Store) Close() error {
+	var errs []error
+	for _, d := range []*dir{s.quarantine, s.partial, s.images, s.blobs, s.root} {
+		if d != nil {
+			errs = append(errs, d.close())
+		}
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close()) // ends the flock
+	}
+	return errors.Join(errs...)
+}
+
+// Usage is the room on the store's filesystem and what blobs take of it, in bytes.
+type Usage struct {
+	CapacityBytes  int64
+	AvailableBytes int64
+	BlobBytes      int64
+}
+
+// Usage measures the store.
+func (s *Store) Usage() (Usage, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(s.root.fd(), &st); err != nil {
+		return Usage{}, storageError(err, "measure the store")
+	}
+	usage := Usage{CapacityBytes: int64(st.Blocks) * st.Bsize, AvailableBytes: int64(st.Bavail) * st.Bsize}
+	names, err := s.blobs.names()
+	if err != nil {
+		return Usage{}, storageError(err, "list the blobs")
+	}
+	for _, name := range names {
+		if st, err := s.blobs.stat(name); err == nil { // else it was removed meanwhile
+			usage.BlobBytes += st.Size
+		}
+	}
+	return usage, nil
+}

@@ -1,0 +1,121 @@
+package pull
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"hash/crc32"
+	"io"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// castagnoli is CRC-32C, RFC 3720 §12.1, which processors compute by themselves.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// transfer is one attempt to bring the object into one work file, in ranges or
+// as one stream. A new attempt is a new transfer and a new file.
+type transfer struct {
+	run    *run
+	source *source
+	object object
+	work   *workFile
+	sched  *scheduler
+
+	workers atomic.Int32 // that have not given up
+	active  atomic.Int32 // that carry bytes now
+	peak    atomic.Int32 // most of them at once
+}
+
+// fetch brings the object over and returns its SHA-256 in hex. Every
+// goroutine has ended when it returns, so that no write comes late.
+func (t *transfer) fetch(ctx context.Context, o *opened) (sum string, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		sum, err = t.hash(ctx)
+		return err
+	})
+	if o.how == openStream {
+		t.workers.Store(1)
+		group.Go(func() error { return newWorker(t).stream(ctx, o.response) })
+		err = group.Wait()
+		return sum, err
+	}
+	lease := t.sched.take(o.body.end)
+	count := t.workersFor(t.object.total)
+	t.workers.Store(int32(count))
+	group.Go(func() error { return newWorker(t).begin(ctx, lease, o.response, o.body) })
+	for i := 1; i < count; i++ {
+		group.Go(func() error { return newWorker(t).start(ctx, i) })
+	}
+	err = group.Wait()
+	return sum, err
+}
+
+// workersFor returns how many connections an object of total bytes can keep busy.
+func (t *transfer) workersFor(total int64) int {
+	leases := (total + leaseMin - 1) / leaseMin
+	return int(min(leases, int64(t.run.job.Connections)))
+}
+
+// entered counts a connection that begins to carry bytes, left one that ends.
+func (t *transfer) entered() {
+	now := t.active.Add(1)
+	for {
+		peak := t.peak.Load()
+		if now <= peak || t.peak.CompareAndSwap(peak, now) {
+			return
+		}
+	}
+}
+
+func (t *transfer) left() { t.active.Add(-1) }
+
+// hash follows the frontier: it reads the file itself back while the rest is
+// still downloading, so that what is verified is what the disk was given. The
+// checksum of every unit is compared with that of the bytes as they arrived, and
+// shows a hole, a misplaced or a torn write at once, digest or not.
+func (t *transfer) hash(ctx context.Context) (string, error) {
+	h := sha256.New()
+	buf := make([]byte, readSize)
+	for at := int64(0); ; {
+		frontier, complete, err := t.sched.whole(ctx, at)
+		if err != nil {
+			return "", err
+		}
+		for at < frontier {
+			if err := ctx.Err(); err != nil {
+				return "", err
+			}
+			end := min(at+unitSize, frontier)
+			crc, err := t.hashUnit(h, buf, span{at, end})
+			if err != nil {
+				return "", err
+			}
+			if crc != t.sched.crc(int(at/unitSize)) {
+				return "", fail(StorageError, "the disk returns other bytes than were written between %d and %d: check the disk", at, end)
+			}
+			at = end
+			t.sched.setHashed(at)
+		}
+		if complete {
+			return hex.EncodeToString(h.Sum(nil)), nil
+		}
+	}
+}
+
+// hashUnit adds the bytes of one unit to h and returns their CRC-32C.
+func (t *transfer) hashUnit(h io.Writer, buf []byte, unit span) (crc uint32, err error) {
+	for at := unit.start; at < unit.end; {
+		piece := buf[:min(int64(len(buf)), unit.end-at)]
+		n, err := t.work.file.ReadAt(piece, at)
+		if n < len(piece) {
+			return 0, storageError(err, "read byte %d back", at+int64(n))
+		}
+		crc = crc32.Update(crc, castagnoli, piece)
+		_, _ = h.Write(piece) // a hash never fails to write
+		at += int64(n)
+	}
+	return crc, nil
+}
