@@ -3,7 +3,6 @@ package v1alpha1
 import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // NodeImageCache is the cloud images of one node, and has the name of its Node.
@@ -44,7 +43,7 @@ type NodeImageCacheSpec struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="nodeUID is immutable: delete the object, and the manager makes a new one"
-	NodeUID types.UID `json:"nodeUID,omitempty"`
+	NodeUID string `json:"nodeUID,omitempty"`
 
 	// images are the node's images and what to do with each. An image that is
 	// absent here is never deleted from the disk for that reason.
@@ -106,7 +105,7 @@ type NodeImageCacheStatus struct {
 	// nodeUID repeats spec.nodeUID of the orders that this status answers.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
-	NodeUID types.UID `json:"nodeUID,omitempty"`
+	NodeUID string `json:"nodeUID,omitempty"`
 	// observedGeneration is the metadata.generation that the agent has acted on.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`

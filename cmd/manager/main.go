@@ -1,0 +1,136 @@
+// Command manager is the controller: it assigns cloud images to nodes and folds
+// what the agents report into the status of every CloudImage.
+//
+// +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=cloudimages,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=cloudimages/status,verbs=patch
+// +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=cloudimages/finalizers,verbs=update
+// +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=nodeimagecaches,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=nodes/finalizers,verbs=update
+// +kubebuilder:rbac:groups="",namespace=cloudimage-system,resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=cloudimage-system,resources=leases,verbs=get;create;update;patch
+// +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=create;patch
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
+)
+
+// version is set by the build.
+var version = "dev"
+
+// Writes are few but come in bursts, when an image is applied to all nodes.
+const (
+	writesPerSecond = 200
+	writesBurst     = 400
+)
+
+type options struct {
+	namespace     string
+	agentSelector string
+	metricsAddr   string
+	healthAddr    string
+	leaderElect   bool
+}
+
+func main() {
+	opts, logger, err := parse(os.Args[1:])
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "manager: %v\nRun 'manager --help' for the flags.\n", err)
+		os.Exit(2)
+	}
+	ctrl.SetLogger(logger)
+	cfg, err := config.GetConfig()
+	if err == nil {
+		err = run(ctrl.SetupSignalHandler(), cfg, opts)
+	}
+	if err != nil {
+		logger.Error(err, "manager stopped")
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (options, logr.Logger, error) {
+	var opts options
+	flags := pflag.NewFlagSet("manager", pflag.ContinueOnError)
+	flags.SortFlags = false
+	flags.StringVar(&opts.namespace, "namespace", "cloudimage-system", "namespace of the agents' Pods and of the leader's Lease")
+	flags.StringVar(&opts.agentSelector, "agent-selector", "app.kubernetes.io/name=cloudimage-operator,app.kubernetes.io/component=node-agent", "labels of the agents' Pods")
+	flags.BoolVar(&opts.leaderElect, "leader-elect", true, "act only while holding the Lease, so that several managers can run")
+	flags.StringVar(&opts.metricsAddr, "metrics-bind-address", ":8080", "address of /metrics; 0 to serve none")
+	flags.StringVar(&opts.healthAddr, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 to serve none")
+	logging := zap.Options{}
+	logging.BindFlags(flag.CommandLine)
+	flags.AddGoFlagSet(flag.CommandLine) // --kubeconfig and --zap-…
+	flags.Usage = func() {
+		fmt.Fprintf(os.Stderr, "The manager assigns cloud images to nodes. It needs a kubeconfig or a Pod's service account.\n\nFlags:\n%s", flags.FlagUsages())
+	}
+	err := flags.Parse(args)
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	return opts, zap.New(zap.UseFlagOptions(&logging)), err
+}
+
+func run(ctx context.Context, cfg *rest.Config, opts options) error {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return fmt.Errorf("build the scheme: %w", err)
+	}
+	agentLabels, err := labels.ConvertSelectorToLabelsMap(opts.agentSelector)
+	if err != nil {
+		return fmt.Errorf("--agent-selector: %w", err)
+	}
+	agents := controller.AgentPods{Namespace: opts.namespace, Labels: agentLabels}
+	cfg.QPS, cfg.Burst = writesPerSecond, writesBurst
+	cfg.UserAgent = "cloudimage-manager/" + version
+	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
+		Scheme:                        scheme,
+		Cache:                         controller.ManagerCache(agents),
+		Metrics:                       metricsserver.Options{BindAddress: opts.metricsAddr},
+		HealthProbeBindAddress:        opts.healthAddr,
+		LeaderElection:                opts.leaderElect,
+		LeaderElectionID:              "cloudimage-manager",
+		LeaderElectionNamespace:       opts.namespace,
+		LeaderElectionReleaseOnCancel: true,
+	})
+	if err != nil {
+		return fmt.Errorf("create the manager: %w", err)
+	}
+	planner := &controller.Planner{
+		Client: mgr.GetClient(), Agents: agents, Now: time.Now,
+		Events:  mgr.GetEventRecorder("cloudimage-manager"),
+		Metrics: controller.NewManagerMetrics(metrics.Registry),
+	}
+	if err := planner.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("set up the planner: %w", err)
+	}
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
+		return fmt.Errorf("set up the probes: %w", err)
+	}
+	return mgr.Start(ctx)
+}

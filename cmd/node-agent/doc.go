@@ -1,0 +1,7 @@
+package main
+
+// The agent reads its node's object and writes that object's status; a policy of
+// the API server confines it to its own.
+//
+// +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=nodeimagecaches,verbs=get;list;watch
+// +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=nodeimagecaches/status,verbs=patch

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
+)
+
+type agentOptions struct {
+	node            string
+	store           string
+	sourceNamespace string
+	concurrentPulls int
+	denyCIDRs       []string
+	allowCIDRs      []string
+	metricsAddr     string
+	healthAddr      string
+
+	addresses pull.AddressPolicy
+}
+
+// runAgent is the subcommand run.
+func runAgent(ctx context.Context, args []string, stderr io.Writer) int {
+	opts, logger, err := parseAgent(args, stderr)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "node-agent run: %v\nRun 'node-agent run --help' for the flags.\n", err)
+		return exitUsage
+	}
+	ctrl.SetLogger(logger)
+	cfg, err := config.GetConfig()
+	if err == nil {
+		err = serve(ctx, cfg, opts, logger)
+	}
+	if err != nil {
+		logger.Error(err, "agent stopped")
+		return exitError
+	}
+	return exitOK
+}
+
+func parseAgent(args []string, stderr io.Writer) (agentOptions, logr.Logger, error) {
+	var opts agentOptions
+	flags := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	flags.SortFlags = false
+	flags.StringVar(&opts.node, "node-name", os.Getenv("NODE_NAME"), "name of this Node; default $NODE_NAME")
+	flags.StringVar(&opts.store, "store", "/var/lib/cloudimage", "directory of the node's images")
+	flags.StringVar(&opts.sourceNamespace, "source-namespace", "cloudimage-sources", "namespace of the Secrets and ConfigMaps that sources name")
+	flags.IntVar(&opts.concurrentPulls, "concurrent-pulls", 2, "most pulls that run at the same time on this node")
+	flags.StringSliceVar(&opts.denyCIDRs, "deny-cidr", nil, "network that no image may come from, besides loopback, link-local, multicast and cloud metadata; repeatable")
+	flags.StringSliceVar(&opts.allowCIDRs, "allow-cidr", nil, "network that images may come from although it is denied; repeatable")
+	flags.StringVar(&opts.metricsAddr, "metrics-bind-address", ":8080", "address of /metrics; 0 to serve none")
+	flags.StringVar(&opts.healthAddr, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 to serve none")
+	logging := zap.Options{}
+	logging.BindFlags(flag.CommandLine)
+	flags.AddGoFlagSet(flag.CommandLine) // --kubeconfig and --zap-…
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "The agent pulls the images that its node is assigned. It needs a kubeconfig or a Pod's service account.\n\nFlags:\n%s", flags.FlagUsages())
+	}
+	if err := flags.Parse(args); err != nil {
+		return opts, logr.Logger{}, err
+	}
+	return opts, zap.New(zap.UseFlagOptions(&logging)), opts.check(flags.Args())
+}
+
+// check refuses what cannot work, and reads the address policy.
+func (o *agentOptions) check(rest []string) error {
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("unexpected argument %q", rest[0])
+	case o.node == "":
+		return errors.New("--node-name or $NODE_NAME is needed")
+	case o.concurrentPulls < 1:
+		return fmt.Errorf("--concurrent-pulls must be at least 1, not %d", o.concurrentPulls)
+	}
+	o.addresses.Deny = pull.DefaultDeny()
+	for _, list := range []struct {
+		flag  string
+		texts []string
+		into  *[]netip.Prefix
+	}{{"--deny-cidr", o.denyCIDRs, &o.addresses.Deny}, {"--allow-cidr", o.allowCIDRs, &o.addresses.Allow}} {
+		for _, text := range list.texts {
+			network, err := netip.ParsePrefix(text)
+			if err != nil {
+				return fmt.Errorf("%s: %w", list.flag, err)
+			}
+			*list.into = append(*list.into, network)
+		}
+	}
+	return nil
+}
+
+// serve runs the agent until the context ends.
+func serve(ctx context.Context, cfg *rest.Config, opts agentOptions, logger logr.Logger) error {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return fmt.Errorf("build the scheme: %w", err)
+	}
+	cfg.UserAgent = "cloudimage-node-agent/" + version
+	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
+		Scheme:                 scheme,
+		Cache:                  controller.AgentCache(opts.node),
+		Metrics:                metricsserver.Options{BindAddress: opts.metricsAddr},
+		HealthProbeBindAddress: opts.healthAddr,
+	})
+	if err != nil {
+		return fmt.Errorf("create the manager: %w", err)
+	}
+	a := &agent{opts: opts, mgr: mgr, logger: logger, metrics: controller.NewAgentMetrics(metrics.Registry)}
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("agent", a.ready), mgr.Add(a)); err != nil {
+		return fmt.Errorf("set up the agent: %w", err)
+	}
+	return mgr.Start(ctx)
+}
+
+// agent opens the store once it is free and follows the orders from then on.
+// Until then it serves its probes, alive but not ready: a rolling update may
+// start it while its predecessor still holds the store.
+type agent struct {
+	opts     agentOptions
+	mgr      manager.Manager
+	logger   logr.Logger
+	metrics  *controller.AgentMetrics
+	reporter atomic.Pointer[controller.Reporter]
+}
+
+// Start is called by the manager and returns when the context ends.
+func (a *agent) Start(ctx context.Context) error {
+	store, err := pull.Open(ctx, a.opts.store, pull.OpenOptions{Wait: true, Logger: slog.New(logr.ToSlogHandler(a.logger))})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("open the store %s: %w", a.opts.store, err)
+	}
+	defer func() { _ = store.Close() }() // nothing is pending: every pull syncs what it publishes
+	a.logger.Info("store opened", "path", a.opts.store)
+	node := &nodeStore{
+		store: store, addresses: a.opts.addresses,
+		userAgent: fmt.Sprintf("cloudimage-node-agent/%s (%s)", version, a.opts.node),
+	}
+	images := controller.NewImages(node, a.opts.concurrentPulls, time.Now, rand.Float64, a.metrics)
+	defer images.Stop()
+	reporter := &controller.Reporter{
+		Client: a.mgr.GetClient(), Node: a.opts.node, Version: version, Store: node, Images: images,
+		Metrics: a.metrics, Now: time.Now, Random: rand.Float64,
+	}
+	if err := reporter.SetupWithManager(a.mgr); err != nil {
+		return fmt.Errorf("set up the reporter: %w", err)
+	}
+	if !a.mgr.GetCache().WaitForCacheSync(ctx) {
+		return nil
+	}
+	a.reporter.Store(reporter)
+	<-ctx.Done()
+	return nil
+}
+
+// ready is the readiness probe.
+func (a *agent) ready(*http.Request) error {
+	reporter := a.reporter.Load()
+	if reporter == nil {
+		return fmt.Errorf("waiting for the store %s or the API server", a.opts.store)
+	}
+	return reporter.Healthy()
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
+)
+
+// nodeStore is the pull engine in the terms of the API: orders become requests,
+// results become what is reported.
+type nodeStore struct {
+	store     *pull.Store
+	addresses pull.AddressPolicy
+	userAgent string
+}
+
+var _ controller.Store = (*nodeStore)(nil)
+
+// Pull implements controller.Store.
+func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(int64)) (controller.Pulled, error) {
+	request, err := n.request(image)
+	if err != nil {
+		return controller.Pulled{}, err
+	}
+	result, err := n.store.Pull(ctx, request, func(p pull.Progress) { progress(p.BytesCompleted) })
+	return pulled(result), err
+}
+
+// Adopt implements controller.Store.
+func (n *nodeStore) Adopt(ctx context.Context, image v1alpha1.AssignedImage) (controller.Pulled, error) {
+	// A look first: while another image's pull of the same digest runs, Adopt
+	// would wait for it.
+	if !n.store.Contains(image.Digest, 0) {
+		return controller.Pulled{}, controller.ErrNotOnDisk
+	}
+	request, err := n.request(image)
+	if err != nil {
+		return controller.Pulled{}, err
+	}
+	result, err := n.store.Adopt(ctx, request)
+	if errors.Is(err, pull.ErrNotPresent) {
+		return controller.Pulled{}, controller.ErrNotOnDisk
+	}
+	return pulled(result), err
+}
+
+// Drop implements controller.Store.
+func (n *nodeStore) Drop(name string, purge bool) error {
+	links, err := n.store.Images()
+	if err != nil {
+		return err
+	}
+	if err := n.store.Unlink(name); err != nil {
+		return err
+	}
+	digest := links[name]
+	if !purge || digest == "" {
+		return nil
+	}
+	if err := n.store.RemoveBlob(digest); err != nil && !errors.Is(err, pull.ErrReferenced) {
+		return err
+	}
+	return nil
+}
+
+// Linked implements controller.Store.
+func (n *nodeStore) Linked() ([]string, error) {
+	links, err := n.store.Images()
+	names := make([]string, 0, len(links))
+	for name := range links {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, err
+}
+
+// Room implements controller.Store.
+func (n *nodeStore) Room() (v1alpha1.StorageStatus, error) {
+	usage, err := n.store.Usage()
+	return v1alpha1.StorageStatus{
+		CapacityBytes: usage.CapacityBytes, AvailableBytes: usage.AvailableBytes, BlobBytes: usage.BlobBytes,
+	}, err
+}
+
+// request turns an order into what the engine is asked for.
+func (n *nodeStore) request(image v1alpha1.AssignedImage) (pull.Request, error) {
+	source := image.Source.HTTP
+	switch {
+	case source == nil:
+		return pull.Request{}, &pull.Error{Kind: pull.InvalidSource, Message: "the order names no source that this agent knows; is the agent older than the manager?"}
+	case source.SecretRef != nil:
+		return pull.Request{}, &pull.Error{Kind: pull.PolicyDenied, Message: "this agent does not send credentials: remove secretRef"}
+	case source.CABundleRef != nil:
+		return pull.Request{}, &pull.Error{Kind: pull.PolicyDenied, Message: "this agent trusts the system's certificates only: remove caBundleRef"}
+	}
+	request := pull.Request{
+		URL: source.URL, Digest: image.Digest, Format: pull.Format(image.Format), MaxSize: image.MaxSize.Value(),
+		Connections:  int(image.Download.Connections),
+		StallTimeout: time.Duration(image.Download.StallTimeoutSeconds) * time.Second,
+		Header:       http.Header{"User-Agent": {n.userAgent}},
+		Addresses:    n.addresses, ImageName: image.Name,
+	}
+	if limit := image.Download.MaxBytesPerSecond; limit != nil {
+		request.MaxBytesPerSecond = limit.Value()
+	}
+	return request, nil
+}
+
+func pulled(r pull.Result) controller.Pulled {
+	return controller.Pulled{
+		Digest: r.Digest, SizeBytes: r.SizeBytes, Format: v1alpha1.ImageFormat(r.Format),
+		VirtualSizeBytes: r.VirtualSizeBytes, AverageBytesPerSecond: r.AverageBytesPerSecond, ResumedBytes: r.ResumedBytes,
+	}
+}

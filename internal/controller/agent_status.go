@@ -1,0 +1,70 @@
+package controller
+
+import (
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+// report is the status that a node's object is to have.
+func report(cache *v1alpha1.NodeImageCache, images []v1alpha1.ImageStatus, room v1alpha1.StorageStatus, storage error, version string, now time.Time) v1alpha1.NodeImageCacheStatus {
+	status := v1alpha1.NodeImageCacheStatus{
+		NodeUID: cache.Spec.NodeUID, ObservedGeneration: cache.Generation, AgentVersion: version,
+		Storage: room, Images: images, Conditions: slices.Clone(cache.Status.Conditions),
+	}
+	condition := metav1.Condition{
+		Type: v1alpha1.ConditionStorageReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonStorageUsable,
+		Message: "the store can be read and written", LastTransitionTime: metav1.Time{Time: now.Truncate(time.Second)},
+	}
+	if storage != nil {
+		condition.Status, condition.Reason, condition.Message = metav1.ConditionFalse, reasonOf(storage), clip(storage.Error())
+	}
+	meta.SetStatusCondition(&status.Conditions, condition)
+	return status
+}
+
+// worth tells how much a new status deserves to be written.
+type worth int
+
+const (
+	// worthNothing: nothing changed that anybody waits for.
+	worthNothing worth = iota
+	// worthLater: only the progress of pulls changed.
+	worthLater
+	// worthNow: a state changed, or an order to remove was seen.
+	worthNow
+)
+
+// worthOf compares a status with the written one. Free space changes all the time
+// and is never a reason to write; nor is a generation by itself, unless the
+// manager waits for it, which it does for orders to remove.
+func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.AssignedImage) worth {
+	written, next = *written.DeepCopy(), *next.DeepCopy()
+	removes := slices.ContainsFunc(orders, func(o v1alpha1.AssignedImage) bool { return o.Action == v1alpha1.ActionRemove })
+	for _, s := range []*v1alpha1.NodeImageCacheStatus{&written, &next} {
+		s.Storage.AvailableBytes = 0
+		if !removes {
+			s.ObservedGeneration = 0
+		}
+	}
+	if equality.Semantic.DeepEqual(written, next) {
+		return worthNothing
+	}
+	for _, s := range []*v1alpha1.NodeImageCacheStatus{&written, &next} {
+		s.Storage = v1alpha1.StorageStatus{}
+		for i := range s.Images {
+			if s.Images[i].State == v1alpha1.StatePulling {
+				s.Images[i].BytesCompleted = 0
+			}
+		}
+	}
+	if equality.Semantic.DeepEqual(written, next) {
+		return worthLater
+	}
+	return worthNow
+}

@@ -1,0 +1,220 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+// carryOut does what one order says, until it is done, fails for good or is replaced.
+func (im *Images) carryOut(ctx context.Context, order v1alpha1.AssignedImage) {
+	if order.Action == v1alpha1.ActionRemove {
+		im.remove(ctx, order)
+		return
+	}
+	if im.adopt(ctx, order) || order.Action != v1alpha1.ActionPull || im.failedForGood(order) {
+		return
+	}
+	im.retry(ctx, order, func() error { return im.pull(ctx, order) })
+}
+
+// failedForGood tells whether this revision ended with an error on this node, as
+// it may have before a restart.
+func (im *Images) failedForGood(order v1alpha1.AssignedImage) bool {
+	status := im.statusOf(order.Name)
+	return status.State == v1alpha1.StateFailed && classOf(status.Reason) == classTerminal
+}
+
+// adopt takes bytes that lie on the disk already, and tells whether it did.
+func (im *Images) adopt(ctx context.Context, order v1alpha1.AssignedImage) bool {
+	known := im.statusOf(order.Name)
+	if order.Digest == "" && known.State == v1alpha1.StateReady {
+		order.Digest = known.Digest // what this node found for the same revision
+	}
+	if order.Digest == "" {
+		im.notAdopted(ctx, order, ErrNotOnDisk)
+		return false
+	}
+	if !acquire(ctx, im.adopts) {
+		return false
+	}
+	pulled, err := im.store.Adopt(ctx, order)
+	<-im.adopts
+	if err != nil {
+		im.notAdopted(ctx, order, err)
+		return false
+	}
+	im.succeed(ctx, order, pulled)
+	return true
+}
+
+// notAdopted notes that the bytes are not on the disk. Why an earlier pull failed
+// is still the best answer to that.
+func (im *Images) notAdopted(ctx context.Context, order v1alpha1.AssignedImage, err error) {
+	im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) {
+		switch {
+		case !errors.Is(err, ErrNotOnDisk):
+			fail(s, err)
+		case s.State != v1alpha1.StateFailed:
+			forgetBytes(s)
+			s.State, s.Reason, s.Message = v1alpha1.StatePending, "", ""
+		}
+	})
+}
+
+// pull fetches the image once, when its turn on this node comes.
+func (im *Images) pull(ctx context.Context, order v1alpha1.AssignedImage) error {
+	if !acquire(ctx, im.pulls) {
+		return ctx.Err()
+	}
+	defer func() { <-im.pulls }()
+	im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) {
+		forgetBytes(s)
+		s.State, s.Reason, s.Message = v1alpha1.StatePulling, "", ""
+		s.Attempts++
+		s.StartTime = im.stamp()
+	})
+	done := im.metrics.pullStarted()
+	pulled, err := im.store.Pull(ctx, order, func(bytes int64) { im.progress(ctx, order.Name, bytes) })
+	done(pulled, err)
+	if err != nil {
+		return err
+	}
+	im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) {
+		s.CompletionTime = im.stamp()
+		s.AverageBytesPerSecond, s.ResumedBytes = pulled.AverageBytesPerSecond, pulled.ResumedBytes
+	})
+	im.succeed(ctx, order, pulled)
+	return nil
+}
+
+// progress notes how many bytes are complete. It wakes nobody: the status writer
+// looks at running pulls by itself from time to time.
+func (im *Images) progress(ctx context.Context, name string, bytes int64) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if e := im.entries[name]; e != nil && ctx.Err() == nil {
+		e.status.BytesCompleted = bytes
+	}
+}
+
+// succeed makes an image Ready, and lets the held images of the same digest adopt it.
+func (im *Images) succeed(ctx context.Context, order v1alpha1.AssignedImage, pulled Pulled) {
+	im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) {
+		s.State, s.Reason, s.Message = v1alpha1.StateReady, "", ""
+		s.Digest, s.SizeBytes, s.BytesCompleted = pulled.Digest, pulled.SizeBytes, pulled.SizeBytes
+		s.Format, s.VirtualSizeBytes = pulled.Format, pulled.VirtualSizeBytes
+	})
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	for _, e := range im.entries {
+		if e.order.Action == v1alpha1.ActionHold && e.order.Digest == pulled.Digest && e.status.State != v1alpha1.StateReady {
+			held := e.order
+			e.cancel()
+			im.spawn(held.Name, e, func(ctx context.Context) { im.carryOut(ctx, held) })
+		}
+	}
+}
+
+// remove drops an image, and its bytes unless another listed image names them;
+// then the status no longer lists it.
+func (im *Images) remove(ctx context.Context, order v1alpha1.AssignedImage) {
+	im.retry(ctx, order, func() error {
+		if err := im.store.Drop(order.Name, !im.named(order)); err != nil {
+			return err
+		}
+		im.mu.Lock()
+		defer im.mu.Unlock()
+		if ctx.Err() == nil {
+			// The entry stays, without a status: it remembers that the order was
+			// carried out.
+			im.entries[order.Name].status = v1alpha1.ImageStatus{}
+			im.signal()
+		}
+		return nil
+	})
+}
+
+// named tells whether another listed image names the digest of an order.
+func (im *Images) named(order v1alpha1.AssignedImage) bool {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	digests := map[string]bool{order.Digest: true}
+	if e := im.entries[order.Name]; e != nil {
+		digests[e.status.Digest] = true
+	}
+	delete(digests, "")
+	for name, e := range im.entries {
+		if name != order.Name && e.order.Action != v1alpha1.ActionRemove &&
+			(digests[e.order.Digest] || digests[e.status.Digest]) {
+			return true
+		}
+	}
+	return false
+}
+
+// retry tries until it succeeds, fails for good or the order is replaced.
+func (im *Images) retry(ctx context.Context, order v1alpha1.AssignedImage, try func() error) {
+	for failures := int32(1); ; failures++ {
+		err := try()
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) { fail(s, err) })
+		pause, again := backoff(classOf(reasonOf(err)), failures, retryAfterOf(err), im.random())
+		if !again || !sleep(ctx, pause) {
+			return
+		}
+	}
+}
+
+func (im *Images) statusOf(name string) v1alpha1.ImageStatus {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if e := im.entries[name]; e != nil {
+		return e.status
+	}
+	return v1alpha1.ImageStatus{}
+}
+
+func (im *Images) stamp() *metav1.Time {
+	return &metav1.Time{Time: im.now().Truncate(time.Second)}
+}
+
+// fail writes an error into a status.
+func fail(s *v1alpha1.ImageStatus, err error) {
+	forgetBytes(s)
+	s.State, s.Reason, s.Message = v1alpha1.StateFailed, reasonOf(err), clip(err.Error())
+}
+
+// forgetBytes clears what is only true of an image that is Ready.
+func forgetBytes(s *v1alpha1.ImageStatus) {
+	s.Digest, s.SizeBytes, s.Format, s.VirtualSizeBytes = "", 0, "", 0
+	s.BytesCompleted, s.AverageBytesPerSecond, s.ResumedBytes, s.CompletionTime = 0, 0, 0, nil
+}
+
+// acquire takes a token, and tells whether it could before the context ended.
+func acquire(ctx context.Context, tokens chan<- struct{}) bool {
+	select {
+	case tokens <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// sleep waits, and tells whether the whole time passed before the context ended.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

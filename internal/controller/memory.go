@@ -1,0 +1,91 @@
+package controller
+
+import (
+	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+const (
+	// unavailableAfter is how long a node may be without a ready agent before it
+	// counts as unavailable: longer than an agent's rolling update takes.
+	unavailableAfter = 60 * time.Second
+	// stalledAfter is how long a granted node keeps its slot without a new byte.
+	stalledAfter = 10 * time.Minute
+	// firstStalledAfter is the same for the one node that finds the digest: all
+	// others wait for it.
+	firstStalledAfter = 5 * time.Minute
+)
+
+// Memory is what the planner has seen happen and no object records: since when a
+// node is without a ready agent, and since when a pull has no new byte. It starts
+// empty with the process, which only makes the planner more patient.
+type Memory struct {
+	notReady map[string]time.Time
+	progress map[pullKey]progress
+}
+
+type pullKey struct{ node, image string }
+
+// progress is the most bytes that a pull of a revision was seen to have, and since when.
+type progress struct {
+	revision string
+	bytes    int64
+	since    time.Time
+}
+
+// Observe is the memory after a look at a snapshot. Nodes and pulls that are gone
+// are forgotten.
+func (m Memory) Observe(s Snapshot, now time.Time) Memory {
+	next := Memory{notReady: map[string]time.Time{}, progress: map[pullKey]progress{}}
+	for _, node := range s.Nodes {
+		if !node.AgentReady {
+			next.notReady[node.Name] = m.notReadySince(node, now)
+		}
+		cache := s.Caches[node.Name]
+		if cache == nil {
+			continue
+		}
+		for i := range cache.Spec.Images {
+			if order := &cache.Spec.Images[i]; order.Action == v1alpha1.ActionPull {
+				key := pullKey{node.Name, order.Name}
+				next.progress[key] = m.progressOf(key, order, statusIn(cache, order.Name), now)
+			}
+		}
+	}
+	return next
+}
+
+func (m Memory) notReadySince(node Node, now time.Time) time.Time {
+	if since, ok := m.notReady[node.Name]; ok {
+		return since
+	}
+	if !node.NotReadySince.IsZero() && node.NotReadySince.Before(now) {
+		return node.NotReadySince
+	}
+	return now
+}
+
+func (m Memory) progressOf(key pullKey, order *v1alpha1.AssignedImage, status *v1alpha1.ImageStatus, now time.Time) progress {
+	seen := progress{revision: order.Revision, since: now}
+	if status != nil && status.Revision == order.Revision {
+		seen.bytes = status.BytesCompleted
+	}
+	if last, ok := m.progress[key]; ok && last.revision == seen.revision && last.bytes >= seen.bytes {
+		return last
+	}
+	return seen
+}
+
+// unavailableAt is when a node becomes unavailable; false while its agent is ready.
+func (m Memory) unavailableAt(node string) (time.Time, bool) {
+	since, ok := m.notReady[node]
+	return since.Add(unavailableAfter), ok
+}
+
+// progressSince is when a granted pull had its last new byte; false for a pull
+// that was not observed as granted.
+func (m Memory) progressSince(node, image string) (time.Time, bool) {
+	seen, ok := m.progress[pullKey{node, image}]
+	return seen.since, ok
+}

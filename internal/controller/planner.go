@@ -1,0 +1,190 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+// writers is how many objects are written at the same time in one pass.
+const writers = 16
+
+// Planner reconciles everything at once: each pass looks at all images and nodes,
+// so that its decisions are made from one snapshot and by one goroutine.
+type Planner struct {
+	Client  client.Client
+	Agents  AgentPods
+	Events  events.EventRecorder
+	Metrics *ManagerMetrics
+	Now     func() time.Time
+
+	memory  Memory
+	written *assumed
+}
+
+// Reconcile is one pass: gather, plan, act, summarize. The request carries nothing.
+func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	started := p.Now()
+	snapshot, err := gather(ctx, p.Client, p.Agents)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if p.written == nil {
+		p.written = newAssumed()
+	}
+	p.written.overlay(snapshot, started)
+	p.memory = p.memory.Observe(snapshot, started)
+	plan := MakePlan(snapshot, p.memory, started)
+	p.Metrics.observePlan(&plan, p.Now().Sub(started))
+
+	err = errors.Join(p.writeOrders(ctx, &plan), p.writeFinalizers(ctx, &plan), p.writeStatuses(ctx, &plan, snapshot))
+	result := reconcile.Result{}
+	if !plan.Next.IsZero() {
+		result.RequeueAfter = max(time.Second, plan.Next.Sub(p.Now()))
+	}
+	return result, err
+}
+
+// writeOrders writes the orders of every node that has new ones. Every write
+// carries the resourceVersion it was planned from.
+func (p *Planner) writeOrders(ctx context.Context, plan *Plan) error {
+	var mu sync.Mutex
+	var failures []error
+	group := errgroup.Group{}
+	group.SetLimit(writers)
+	write := func(name string, do func() (*v1alpha1.NodeImageCache, error)) {
+		group.Go(func() error {
+			object, err := do()
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				p.written.forget(name)
+				failures = append(failures, fmt.Errorf("orders of node %s: %w", name, err))
+				return nil
+			}
+			if object != nil {
+				p.Metrics.wroteOrders()
+				p.written.remember(object, p.Now())
+			}
+			return nil
+		})
+	}
+	for _, cache := range plan.Replace {
+		write(cache.Name, func() (*v1alpha1.NodeImageCache, error) { return nil, p.replace(ctx, cache) })
+	}
+	for _, orders := range plan.Create {
+		write(orders.Node.Name, func() (*v1alpha1.NodeImageCache, error) { return p.create(ctx, orders) })
+	}
+	for _, orders := range plan.Update {
+		write(orders.Node.Name, func() (*v1alpha1.NodeImageCache, error) { return p.update(ctx, orders) })
+	}
+	_ = group.Wait() // the functions return nil; failures are collected, so that one node does not stop the others
+	return joinWriteErrors(failures)
+}
+
+func (p *Planner) replace(ctx context.Context, cache *v1alpha1.NodeImageCache) error {
+	uid, version := cache.UID, cache.ResourceVersion
+	err := p.Client.Delete(ctx, cache.DeepCopy(), client.Preconditions{UID: &uid, ResourceVersion: &version})
+	return client.IgnoreNotFound(err)
+}
+
+func (p *Planner) create(ctx context.Context, orders Orders) (*v1alpha1.NodeImageCache, error) {
+	cache := &v1alpha1.NodeImageCache{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: orders.Node.Name,
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: "v1", Kind: "Node", Name: orders.Node.Name, UID: types.UID(orders.Node.UID),
+			}},
+		},
+		Spec: v1alpha1.NodeImageCacheSpec{NodeUID: orders.Node.UID, Images: orders.Images},
+	}
+	return cache, p.Client.Create(ctx, cache)
+}
+
+func (p *Planner) update(ctx context.Context, orders Orders) (*v1alpha1.NodeImageCache, error) {
+	updated := orders.Cache.DeepCopy()
+	updated.Spec.Images = orders.Images
+	patch := client.MergeFromWithOptions(orders.Cache, client.MergeFromWithOptimisticLock{})
+	return updated, p.Client.Patch(ctx, updated, patch)
+}
+
+func (p *Planner) writeFinalizers(ctx context.Context, plan *Plan) error {
+	var failures []error
+	change := func(image *v1alpha1.CloudImage, edit func(client.Object, string) bool) {
+		updated := image.DeepCopy()
+		edit(updated, v1alpha1.Finalizer)
+		err := p.Client.Patch(ctx, updated, client.MergeFromWithOptions(image, client.MergeFromWithOptimisticLock{}))
+		if client.IgnoreNotFound(err) != nil {
+			failures = append(failures, fmt.Errorf("finalizer of cloud image %s: %w", image.Name, err))
+		}
+	}
+	for _, image := range plan.AddFinalizer {
+		change(image, controllerutil.AddFinalizer)
+	}
+	for _, image := range plan.DropFinalizer {
+		change(image, controllerutil.RemoveFinalizer)
+	}
+	return joinWriteErrors(failures)
+}
+
+// writeStatuses writes the status of every image whose status changed, and then
+// its events.
+func (p *Planner) writeStatuses(ctx context.Context, plan *Plan, s Snapshot) error {
+	now := p.Now()
+	var failures []error
+	for i := range plan.views {
+		view := &plan.views[i]
+		failures = append(failures, p.writeStatus(ctx, view.image, summarize(view, &plan.rollouts[i], now)))
+	}
+	for _, image := range s.Images {
+		if remaining := plan.removing[image.Name]; remaining > 0 {
+			failures = append(failures, p.writeStatus(ctx, image, summarizeRemoval(image, remaining, now)))
+		}
+	}
+	return joinWriteErrors(failures)
+}
+
+func (p *Planner) writeStatus(ctx context.Context, image *v1alpha1.CloudImage, status v1alpha1.CloudImageStatus) error {
+	if equality.Semantic.DeepEqual(image.Status, status) {
+		return nil
+	}
+	updated := image.DeepCopy()
+	updated.Status = status
+	patch := client.MergeFromWithOptions(image, client.MergeFromWithOptimisticLock{})
+	if err := p.Client.Status().Patch(ctx, updated, patch); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("status of cloud image %s: %w", image.Name, err)
+	}
+	p.Metrics.wroteStatus()
+	for _, t := range transitions(&image.Status, &status) {
+		p.Events.Eventf(updated, nil, t.kind, t.reason, t.action, "%s", t.message)
+		log.FromContext(ctx).Info("cloud image changed", "cloudImage", image.Name, "reason", t.reason, "message", t.message)
+	}
+	return nil
+}
+
+// joinWriteErrors joins errors but for conflicts: a conflict says that the object
+// changed since the snapshot, and the event of that change makes the next pass.
+func joinWriteErrors(failures []error) error {
+	return errors.Join(slices.DeleteFunc(failures, func(err error) bool {
+		return err == nil || apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err)
+	})...)
+}

@@ -1,0 +1,105 @@
+package controller
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlcontroller "sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+const (
+	// coalesce is how long a change waits for others, so that a burst of them
+	// makes one pass.
+	coalesce = 200 * time.Millisecond
+	// retryMax is the longest pause after failed writes. It is short: there is one
+	// key, and one broken object must not delay all the others.
+	retryMax = 10 * time.Second
+)
+
+// everything is the one request that the planner knows.
+var everything = reconcile.Request{NamespacedName: types.NamespacedName{Name: "everything"}}
+
+// SetupWithManager makes the planner run on every change of an image, a node, an
+// agent's Pod or a node's report.
+func (p *Planner) SetupWithManager(mgr manager.Manager) error {
+	nodes := &metav1.PartialObjectMetadata{}
+	nodes.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
+	return builder.ControllerManagedBy(mgr).
+		Named("planner").
+		Watches(&v1alpha1.CloudImage{}, enqueueEverything()).
+		Watches(&v1alpha1.NodeImageCache{}, enqueueEverything()).
+		Watches(&corev1.Pod{}, enqueueEverything()).
+		WatchesMetadata(nodes, enqueueEverything(), builder.WithPredicates(nodeChanged())).
+		WithOptions(ctrlcontroller.Options{
+			MaxConcurrentReconciles: 1,
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](coalesce, retryMax),
+		}).
+		Complete(p)
+}
+
+// enqueueEverything turns every event into the same delayed request: those that
+// come while it waits are one with it.
+func enqueueEverything() handler.EventHandler {
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	return handler.Funcs{
+		CreateFunc:  func(_ context.Context, _ event.CreateEvent, q queue) { q.AddAfter(everything, coalesce) },
+		UpdateFunc:  func(_ context.Context, _ event.UpdateEvent, q queue) { q.AddAfter(everything, coalesce) },
+		DeleteFunc:  func(_ context.Context, _ event.DeleteEvent, q queue) { q.AddAfter(everything, coalesce) },
+		GenericFunc: func(_ context.Context, _ event.GenericEvent, q queue) { q.AddAfter(everything, coalesce) },
+	}
+}
+
+// nodeChanged ignores the heartbeats of Nodes: only labels and deletion matter.
+func nodeChanged() predicate.Predicate {
+	return predicate.Or(predicate.LabelChangedPredicate{}, predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			return e.ObjectOld.GetUID() != e.ObjectNew.GetUID() ||
+				e.ObjectOld.GetDeletionTimestamp().IsZero() != e.ObjectNew.GetDeletionTimestamp().IsZero()
+		},
+	})
+}
+
+// ManagerCache restricts the informers to what a plan needs: the agents' Pods
+// without their containers, and objects without managed fields.
+func ManagerCache(agents AgentPods) cache.Options {
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}: {
+				Namespaces: map[string]cache.Config{agents.Namespace: {LabelSelector: agents.Labels.AsSelector()}},
+				Transform:  stripPod,
+			},
+		},
+	}
+}
+
+// stripPod keeps the parts of a Pod that tell whether an agent is ready.
+func stripPod(object any) (any, error) {
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		return object, nil
+	}
+	return &corev1.Pod{
+		TypeMeta: pod.TypeMeta,
+		ObjectMeta: metav1.ObjectMeta{
+			Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, Labels: pod.Labels,
+			ResourceVersion: pod.ResourceVersion, DeletionTimestamp: pod.DeletionTimestamp,
+		},
+		Spec:   corev1.PodSpec{NodeName: pod.Spec.NodeName},
+		Status: corev1.PodStatus{Phase: pod.Status.Phase, Conditions: pod.Status.Conditions},
+	}, nil
+}

@@ -1,0 +1,246 @@
+package controller
+
+import (
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+// defaultMaxConcurrentNodes serves an object that was stored without the default.
+const defaultMaxConcurrentNodes = 10
+
+// breakerFailures is the fewest terminal failures of a revision that stop its
+// rollout, however small the limit is.
+const breakerFailures = 3
+
+// rollout is what is decided for one image in one pass.
+type rollout struct {
+	// pull are the nodes, by name, that are to have the action Pull.
+	pull map[string]bool
+	// pin is the digest that the first node found, to be written into the image's
+	// status before anything else is granted; empty if there is nothing to pin.
+	pin string
+	// broken is the reason for which no further node is granted; empty if the
+	// rollout goes on.
+	broken string
+	// next is when the decision may change by time alone; zero if it cannot.
+	next time.Time
+}
+
+// rollOut decides which of an image's nodes may pull.
+func rollOut(v *imageView, m Memory, now time.Time) rollout {
+	r := rollout{pull: map[string]bool{}, broken: brokenBy(v)}
+	if v.image.Spec.Suspend || v.selector != nil {
+		return r
+	}
+	held, waiting := r.keepSlots(v, m, now)
+	if v.digest == "" {
+		r.pin = mostHeldDigest(v)
+	}
+	if r.pin != "" || r.broken != "" {
+		return r
+	}
+	free := slots(v) - held
+	for _, next := range candidates(v) {
+		switch {
+		case free > 0:
+			r.pull[next.node.Name] = true
+			free--
+		case len(waiting) > 0 && waiting[0].attempts() > next.attempts():
+			// The slot is free in the next pass, once the order to hold is written:
+			// handing it over at once would let both pull for a moment.
+			delete(r.pull, waiting[0].node.Name)
+			waiting = waiting[1:]
+		default:
+			return r
+		}
+	}
+	return r
+}
+
+// keepSlots leaves the action Pull with the nodes that make use of it. It returns
+// how many slots are occupied, and those of their holders that only wait, those
+// that tried most first: they yield to a node that tried less often.
+func (r *rollout) keepSlots(v *imageView, m Memory, now time.Time) (held int, waiting []*nodeView) {
+	for i := range v.nodes {
+		n := &v.nodes[i]
+		switch {
+		case !n.granted():
+			continue
+		case n.state == nodeReady, n.failedTerminally():
+			// Pull needs no slot here: a ready node repairs itself under it, and a
+			// node that failed for good does not try again. Leaving it saves a write.
+			r.pull[n.node.Name] = true
+			continue
+		case n.state == nodeUnavailable, !n.waits() && r.stalled(v, n, m, now):
+			// The slot goes to another node; this one is granted again in its turn.
+			continue
+		case n.waits():
+			waiting = append(waiting, n)
+		}
+		r.pull[n.node.Name] = true
+		held++
+		if at, ok := m.unavailableAt(n.node.Name); ok {
+			r.wake(at)
+		}
+	}
+	slices.SortStableFunc(waiting, func(a, b *nodeView) int { return int(b.attempts()) - int(a.attempts()) })
+	return held, waiting
+}
+
+func (r *rollout) stalled(v *imageView, n *nodeView, m Memory, now time.Time) bool {
+	patience := stalledAfter
+	if v.digest == "" {
+		patience = firstStalledAfter
+	}
+	since, ok := m.progressSince(n.node.Name, v.image.Name)
+	if !ok {
+		since = now
+	}
+	at := since.Add(patience)
+	if now.Before(at) {
+		r.wake(at)
+		return false
+	}
+	return true
+}
+
+func (r *rollout) wake(at time.Time) {
+	r.next = earliest(r.next, at)
+}
+
+// earliest is the earlier of two times, of which zero means never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}
+
+// slots is how many nodes may pull at once. Without a digest it is one: the first
+// node's finding has to be written down before a second one starts.
+func slots(v *imageView) int {
+	if v.digest == "" {
+		return 1
+	}
+	return limitOf(v)
+}
+
+// limitOf is maxConcurrentNodes as a number; a percentage is of the desired nodes,
+// rounded up, at least 1.
+func limitOf(v *imageView) int {
+	value := v.image.Spec.Rollout.MaxConcurrentNodes
+	if value == nil {
+		return defaultMaxConcurrentNodes
+	}
+	limit, err := intstr.GetScaledValueFromIntOrPercent(value, len(v.nodes), true)
+	if err != nil {
+		return 1 // The API server validates it; an unreadable limit is the most careful one.
+	}
+	return max(1, limit)
+}
+
+// brokenBy is why no further node of the revision may be granted: a failure that
+// every node would see while none is ready, or too many failures.
+func brokenBy(v *imageView) string {
+	ready, terminal := 0, 0
+	var content, any string
+	for i := range v.nodes {
+		n := &v.nodes[i]
+		if n.state == nodeReady {
+			ready++
+		}
+		if !n.failedTerminally() {
+			continue
+		}
+		terminal++
+		any = n.status.Reason
+		if aboutContent(n.status.Reason) {
+			content = n.status.Reason
+		}
+	}
+	switch {
+	case content != "" && ready == 0:
+		return content
+	case terminal >= max(breakerFailures, limitOf(v)):
+		return any
+	default:
+		return ""
+	}
+}
+
+// mostHeldDigest is the digest that most nodes hold for the revision, the smaller
+// one among equals; empty if no node holds any.
+func mostHeldDigest(v *imageView) string {
+	votes := map[string]int{}
+	for i := range v.nodes {
+		if n := &v.nodes[i]; n.state == nodeReady {
+			votes[n.status.Digest]++
+		}
+	}
+	best := ""
+	for digest, count := range votes {
+		if count > votes[best] || (count == votes[best] && digest < best) {
+			best = digest
+		}
+	}
+	return best
+}
+
+// candidates are the nodes that may be granted a slot, in the order of their
+// turn: those that tried least first, then pseudo-random, but the same for every
+// image and after every restart.
+func candidates(v *imageView) []*nodeView {
+	var found []*nodeView
+	for i := range v.nodes {
+		n := &v.nodes[i]
+		if n.node.AgentReady && !n.granted() && n.state != nodeReady && !n.failedTerminally() {
+			found = append(found, n)
+		}
+	}
+	slices.SortFunc(found, func(a, b *nodeView) int {
+		if byAttempts := int(a.attempts()) - int(b.attempts()); byAttempts != 0 {
+			return byAttempts
+		}
+		return compareTurn(a.node.Name, b.node.Name)
+	})
+	return found
+}
+
+func (n *nodeView) attempts() int32 {
+	if n.status == nil {
+		return 0
+	}
+	return n.status.Attempts
+}
+
+func compareTurn(a, b string) int {
+	if ha, hb := turn(a), turn(b); ha != hb {
+		if ha < hb {
+			return -1
+		}
+		return 1
+	}
+	return strings.Compare(a, b)
+}
+
+func turn(node string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(node)) // a hash never fails to write
+	return h.Sum64()
+}
+
+// orderFor is the order that a node is to have for an image.
+func orderFor(v *imageView, action v1alpha1.ImageAction) v1alpha1.AssignedImage {
+	spec := &v.image.Spec
+	return v1alpha1.AssignedImage{
+		Name: v.image.Name, Revision: v.revision, Action: action,
+		Source: spec.Source, Digest: v.digest, Format: spec.Format, MaxSize: spec.MaxSize,
+		Download: spec.Download,
+	}
+}

@@ -1,0 +1,151 @@
+package controller
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+const (
+	// maxFailures is how many nodes status.failures names.
+	maxFailures = 10
+	// maxMessage is the longest message of a failure, in bytes.
+	maxMessage = 256
+)
+
+// summarize is the status of an image that is not being deleted: what its nodes
+// report, and what was decided for it.
+func summarize(v *imageView, r *rollout, now time.Time) v1alpha1.CloudImageStatus {
+	old := &v.image.Status
+	status := v1alpha1.CloudImageStatus{
+		ObservedGeneration:     v.image.Generation,
+		Revision:               v.revision,
+		LastHandledRequestedAt: v.image.Annotations[v1alpha1.RequestedAtAnnotation],
+		Digest:                 cmp.Or(v.digest, r.pin),
+		Nodes:                  countNodes(v),
+		Failures:               failuresOf(v),
+	}
+	describeBytes(&status, v)
+	describeThroughput(&status, v)
+	setConditions(&status, judge(v, r, &status), v.image, now)
+	status.LastWarmedTime = old.LastWarmedTime
+	if isTrue(status.Conditions, v1alpha1.ConditionReady) && !warmedBefore(v) {
+		status.LastWarmedTime = &metav1.Time{Time: now.Truncate(time.Second)}
+	}
+	return status
+}
+
+func countNodes(v *imageView) v1alpha1.NodeCounts {
+	counts := v1alpha1.NodeCounts{Desired: int32(len(v.nodes))}
+	for i := range v.nodes {
+		switch v.nodes[i].state {
+		case nodeUnavailable:
+			counts.Unavailable++
+		case nodeFailed:
+			counts.Failed++
+		case nodeReady:
+			counts.Ready++
+		case nodePulling:
+			counts.Pulling++
+		default:
+			counts.Pending++
+		}
+	}
+	return counts
+}
+
+// failuresOf names the first failed nodes by name, those that failed for good first.
+func failuresOf(v *imageView) []v1alpha1.NodeFailure {
+	var failed []*nodeView
+	for i := range v.nodes {
+		if v.nodes[i].state == nodeFailed {
+			failed = append(failed, &v.nodes[i])
+		}
+	}
+	slices.SortStableFunc(failed, func(a, b *nodeView) int {
+		return int(classOf(b.status.Reason)) - int(classOf(a.status.Reason))
+	})
+	var failures []v1alpha1.NodeFailure
+	for _, n := range failed[:min(len(failed), maxFailures)] {
+		failures = append(failures, v1alpha1.NodeFailure{
+			Node: n.node.Name, Reason: n.status.Reason, Message: clip(n.status.Message),
+		})
+	}
+	return failures
+}
+
+// clip shortens a message to what the API takes, at a character's boundary.
+func clip(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	const ellipsis = "…"
+	cut := 0
+	for i := range message {
+		if i > maxMessage-len(ellipsis) {
+			break
+		}
+		cut = i
+	}
+	return message[:cut] + ellipsis
+}
+
+// describeBytes says what the image is, from any node that holds it; while none
+// does, what was known of the same revision stays.
+func describeBytes(status *v1alpha1.CloudImageStatus, v *imageView) {
+	if old := &v.image.Status; old.Revision == v.revision {
+		status.SizeBytes, status.Format, status.VirtualSizeBytes = old.SizeBytes, old.Format, old.VirtualSizeBytes
+	}
+	for i := range v.nodes {
+		if n := &v.nodes[i]; n.state == nodeReady {
+			status.SizeBytes, status.Format = n.status.SizeBytes, n.status.Format
+			status.VirtualSizeBytes = n.status.VirtualSizeBytes
+			return
+		}
+	}
+}
+
+// describeThroughput is over the last pulls of the nodes that are ready. A node
+// that adopted its bytes pulled nothing and does not count.
+func describeThroughput(status *v1alpha1.CloudImageStatus, v *imageView) {
+	var rates v1alpha1.Throughput
+	var sum, count int64
+	for i := range v.nodes {
+		n := &v.nodes[i]
+		if n.state != nodeReady || n.status.AverageBytesPerSecond <= 0 {
+			continue
+		}
+		rate := n.status.AverageBytesPerSecond
+		if count == 0 || rate < rates.Min {
+			rates.Min = rate
+		}
+		rates.Max = max(rates.Max, rate)
+		sum += rate
+		count++
+	}
+	if count == 0 {
+		return
+	}
+	rates.Mean = sum / count
+	status.ThroughputBytesPerSecond = &rates
+	status.Throughput = formatRate(rates.Mean)
+}
+
+// formatRate writes bytes per second in binary units, as "412 MiB/s".
+func formatRate(rate int64) string {
+	units := []string{"B/s", "KiB/s", "MiB/s", "GiB/s", "TiB/s"}
+	value, unit := float64(rate), 0
+	for value >= 1024 && unit < len(units)-1 {
+		value /= 1024
+		unit++
+	}
+	if value < 10 && unit > 0 {
+		return fmt.Sprintf("%.1f %s", value, units[unit])
+	}
+	return fmt.Sprintf("%.0f %s", value, units[unit])
+}

@@ -1,0 +1,153 @@
+package controller
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+// nodeState is what one node counts as in an image's status.
+type nodeState int
+
+const (
+	nodePending nodeState = iota
+	nodePulling
+	nodeReady
+	nodeFailed
+	nodeUnavailable
+)
+
+// imageView is one image as seen across the nodes it selects: what both the plan
+// and the summary are made from.
+type imageView struct {
+	image    *v1alpha1.CloudImage
+	revision string
+	digest   string // that every node must match; empty while unknown
+	selector error  // why the node selector cannot be used
+	matched  int    // nodes that the selector matches, with or without an agent
+	nodes    []nodeView
+}
+
+// nodeView is one desired node of an image.
+type nodeView struct {
+	node        *Node
+	cache       *v1alpha1.NodeImageCache // nil until it is made
+	order       *v1alpha1.AssignedImage  // of this revision; nil if there is none
+	status      *v1alpha1.ImageStatus    // of this revision; nil if there is none
+	unavailable bool
+	state       nodeState
+}
+
+// viewImage gathers what the nodes say of one image.
+func viewImage(image *v1alpha1.CloudImage, s Snapshot, m Memory, now time.Time) imageView {
+	v := imageView{image: image, revision: revisionOf(image)}
+	v.digest = digestOf(image, v.revision)
+	selector, err := selectorOf(image)
+	if err != nil {
+		v.selector = err
+		return v
+	}
+	for i := range s.Nodes {
+		node := &s.Nodes[i]
+		if node.Deleting || !selector.Matches(node.Labels) {
+			continue
+		}
+		v.matched++
+		cache := s.Caches[node.Name]
+		if node.HasAgent || cache != nil {
+			v.nodes = append(v.nodes, v.viewNode(node, cache, m, now))
+		}
+	}
+	return v
+}
+
+// selectorOf reads an absent selector as every node, as the API documents it.
+func selectorOf(image *v1alpha1.CloudImage) (labels.Selector, error) {
+	if image.Spec.NodeSelector == nil {
+		return labels.Everything(), nil
+	}
+	return metav1.LabelSelectorAsSelector(image.Spec.NodeSelector)
+}
+
+func (v *imageView) viewNode(node *Node, cache *v1alpha1.NodeImageCache, m Memory, now time.Time) nodeView {
+	n := nodeView{node: node, cache: cache}
+	if at, ok := m.unavailableAt(node.Name); ok {
+		n.unavailable = !now.Before(at)
+	}
+	if cache != nil && cache.Spec.NodeUID == node.UID {
+		if order := orderIn(cache, v.image.Name); order != nil && order.Revision == v.revision {
+			n.order = order
+		}
+		if status := statusIn(cache, v.image.Name); status != nil && status.Revision == v.revision {
+			n.status = status
+		}
+	}
+	n.state = v.stateOf(n)
+	return n
+}
+
+// stateOf counts a node once: unavailable before failed, failed before ready,
+// ready before pulling, pulling before pending.
+func (v *imageView) stateOf(n nodeView) nodeState {
+	switch {
+	case n.unavailable:
+		return nodeUnavailable
+	case n.status == nil:
+		return nodePending
+	}
+	switch n.status.State {
+	case v1alpha1.StateFailed:
+		return nodeFailed
+	case v1alpha1.StateReady:
+		if n.status.Digest != "" && (v.digest == "" || n.status.Digest == v.digest) {
+			return nodeReady
+		}
+		return nodePending
+	case v1alpha1.StatePulling:
+		return nodePulling
+	default:
+		return nodePending
+	}
+}
+
+// failedTerminally tells whether a node's revision ended with an error there.
+func (n *nodeView) failedTerminally() bool {
+	return n.state == nodeFailed && classOf(n.status.Reason) == classTerminal
+}
+
+// waits tells whether a node's pull waits for the world to change.
+func (n *nodeView) waits() bool {
+	return n.state == nodeFailed && classOf(n.status.Reason) == classWait
+}
+
+// granted tells whether a node was given a slot for this revision.
+func (n *nodeView) granted() bool {
+	return n.order != nil && n.order.Action == v1alpha1.ActionPull
+}
+
+// orderIn finds an image among the orders of a node.
+func orderIn(cache *v1alpha1.NodeImageCache, image string) *v1alpha1.AssignedImage {
+	for i := range cache.Spec.Images {
+		if cache.Spec.Images[i].Name == image {
+			return &cache.Spec.Images[i]
+		}
+	}
+	return nil
+}
+
+// statusIn finds an image in a node's report; nil as well for a report that
+// answers the orders of another machine under the same name.
+func statusIn(cache *v1alpha1.NodeImageCache, image string) *v1alpha1.ImageStatus {
+	if cache.Status.NodeUID != cache.Spec.NodeUID {
+		return nil
+	}
+	for i := range cache.Status.Images {
+		if cache.Status.Images[i].Name == image {
+			return &cache.Status.Images[i]
+		}
+	}
+	return nil
+}
