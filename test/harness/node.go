@@ -1,0 +1,151 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
+)
+
+// Node is a Node object, the Pod of its agent, and the agent.
+type Node struct {
+	*Program
+	// Name is that of the Node, the Program's is longer.
+	Name string
+	// Store is the folder of the agent's store.
+	Store string
+
+	podName string
+}
+
+// AddNode creates a Ready Node and its agent's Pod, as the kubelet and the DaemonSet controller would, and starts the agent with a
+// token bound to that Pod. It does not wait for the agent.
+func (c *Cluster) AddNode(ctx context.Context, name string, labels map[string]string) (*Node, error) {
+	if err := c.createNode(ctx, name, labels); err != nil {
+		return nil, err
+	}
+	pod, err := c.Client.CoreV1().Pods(Namespace).Create(ctx, agentPod(name), metav1.CreateOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("create the agent's Pod of node %s: %w", name, err)
+	}
+	dir := filepath.Join(c.options.Dir, "nodes", name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("create the folder of node %s: %w", name, err)
+	}
+	kubeconfig := filepath.Join(dir, "kubeconfig")
+	binding := &controlplane.Binding{PodName: pod.Name, PodUID: pod.UID}
+	err = c.options.ControlPlane.WriteServiceAccountKubeconfig(ctx, kubeconfig, Namespace, "cloudimage-agent", binding)
+	if err != nil {
+		return nil, err
+	}
+	node := &Node{Name: name, Store: filepath.Join(dir, "store"), podName: pod.Name}
+	node.Program = &Program{
+		Name: "node-agent on " + name, LogPath: filepath.Join(c.options.Dir, "logs", "node-agent-"+name+".log"),
+		path: c.options.Binaries.NodeAgent, client: &http.Client{Transport: &http.Transport{}},
+		args: func(metrics, health string) []string {
+			return []string{
+				"run", "--kubeconfig", kubeconfig, "--node-name", name, "--store", node.Store,
+				"--source-namespace", SourceNamespace, "--allow-cidr", "127.0.0.0/8",
+				"--metrics-bind-address", metrics, "--health-probe-bind-address", health,
+			}
+		},
+		onReady: func(ctx context.Context, ready bool) error { return c.mirrorReadiness(ctx, pod.Name, ready) },
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes = append(c.nodes, node)
+	if err := node.Start(); err != nil {
+		return nil, err
+	}
+	return node, nil
+}
+
+// RemoveNode stops the agent, deletes the Pod and the Node, and then what the Node owned, as the garbage collector would. The
+// store's folder stays, as the disk of a machine does that is added again.
+func (c *Cluster) RemoveNode(ctx context.Context, name string) error {
+	c.mu.Lock()
+	at := slices.IndexFunc(c.nodes, func(node *Node) bool { return node.Name == name })
+	if at < 0 {
+		c.mu.Unlock()
+		return fmt.Errorf("remove node %s: there is none of that name", name)
+	}
+	node := c.nodes[at]
+	c.nodes = slices.Delete(slices.Clone(c.nodes), at, at+1)
+	c.mu.Unlock()
+
+	err := node.Stop()
+	_, errPod := c.Kubectl(ctx, nil, "delete", "pod", "-n", Namespace, node.podName, "--grace-period=0", "--force")
+	_, errNode := c.Kubectl(ctx, nil, "delete", "node", name)
+	_, errCache := c.Kubectl(ctx, nil, "delete", "nodeimagecache", name, "--ignore-not-found")
+	return errors.Join(err, errPod, errNode, errCache)
+}
+
+func (c *Cluster) createNode(ctx context.Context, name string, labels map[string]string) error {
+	all := map[string]string{controlplane.NodeLabel: "true", corev1.LabelHostname: name, corev1.LabelOSStable: "linux"}
+	maps.Copy(all, labels)
+	nodes := c.Client.CoreV1().Nodes()
+	_, err := nodes.Create(ctx, &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: all},
+		Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
+			{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "HarnessSaysSo", LastTransitionTime: metav1.Now()},
+		}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("create node %s: %w", name, err)
+	}
+	// Admission taints each new Node as not ready, and the controller that would take the taint off does not run.
+	_, err = nodes.Patch(ctx, name, types.MergePatchType, []byte(`{"spec":{"taints":null}}`), metav1.PatchOptions{})
+	if err != nil {
+		return fmt.Errorf("remove the not-ready taint of node %s: %w", name, err)
+	}
+	return nil
+}
+
+func agentPod(node string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "cloudimage-node-agent-" + node, Namespace: Namespace,
+			Labels: map[string]string{
+				"app.kubernetes.io/name": "cloudimage-operator", "app.kubernetes.io/component": "node-agent",
+			},
+		},
+		Spec: corev1.PodSpec{
+			NodeName: node, ServiceAccountName: "cloudimage-agent",
+			Containers: []corev1.Container{{Name: "node-agent", Image: "node-agent:harness"}},
+		},
+	}
+}
+
+func (c *Cluster) mirrorReadiness(ctx context.Context, pod string, ready bool) error {
+	status := corev1.ConditionFalse
+	if ready {
+		status = corev1.ConditionTrue
+	}
+	now := metav1.Now()
+	patch, err := json.Marshal(map[string]any{"status": corev1.PodStatus{
+		Phase: corev1.PodRunning,
+		Conditions: []corev1.PodCondition{
+			{Type: corev1.PodReady, Status: status, LastTransitionTime: now},
+			{Type: corev1.ContainersReady, Status: status, LastTransitionTime: now},
+		},
+	}})
+	if err != nil {
+		return fmt.Errorf("encode the readiness of Pod %s: %w", pod, err)
+	}
+	_, err = c.Client.CoreV1().Pods(Namespace).Patch(ctx, pod, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err != nil {
+		return fmt.Errorf("mirror the readiness of Pod %s: %w", pod, err)
+	}
+	return nil
+}
