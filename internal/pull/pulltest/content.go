@@ -1,0 +1,88 @@
+package pulltest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"io"
+	"math/rand/v2"
+)
+
+// Bytes wraps bytes as an object.
+func Bytes(p []byte) Content { return bytes.NewReader(p) }
+
+// Random returns an object of size random bytes, always the same for a seed. It
+// passes for a raw disk.
+func Random(seed uint64, size int) Content { return Bytes(RandomBytes(seed, size)) }
+
+// RandomBytes returns the bytes of Random.
+func RandomBytes(seed uint64, size int) []byte {
+	p := make([]byte, size)
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	_, _ = rand.NewChaCha8(key).Read(p) // never fails, by its documentation
+	return p
+}
+
+// Qcow2 returns the bytes of a qcow2 image of size bytes whose guest sees a disk
+// of virtual bytes: the header of version 3 and, after it, random clusters.
+func Qcow2(seed uint64, size int, virtual uint64) []byte {
+	p := RandomBytes(seed, size)
+	header := p[:min(size, 512)]
+	clear(header)
+	copy(header, "QFI\xfb")
+	big := binary.BigEndian
+	big.PutUint32(header[4:], 3)        // version
+	big.PutUint32(header[20:], 16)      // cluster bits
+	big.PutUint64(header[24:], virtual) // virtual size
+	big.PutUint32(header[36:], 1)       // L1 entries
+	big.PutUint64(header[40:], 3<<16)   // L1 table
+	big.PutUint64(header[48:], 1<<16)   // refcount table
+	big.PutUint32(header[56:], 1)       // its clusters
+	big.PutUint32(header[96:], 4)       // refcount order
+	big.PutUint32(header[100:], 104)    // header length
+	return p
+}
+
+// Digest returns the digest of an object, "sha256:<hex>".
+func Digest(c Content) string {
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(c, 0, c.Size())); err != nil {
+		panic(err) // content in memory cannot fail to be read
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+}
+
+// Generated is an object of any size that takes no memory: every eight bytes are
+// a hash of their position.
+type Generated int64
+
+// Size returns the size in bytes.
+func (g Generated) Size() int64 { return int64(g) }
+
+// ReadAt implements io.ReaderAt.
+func (g Generated) ReadAt(p []byte, offset int64) (int, error) {
+	n := int(min(int64(len(p)), int64(g)-offset))
+	if n <= 0 {
+		return 0, io.EOF
+	}
+	var word [8]byte
+	for i := 0; i < n; {
+		at := offset + int64(i)
+		binary.LittleEndian.PutUint64(word[:], mix(uint64(at/8)))
+		i += copy(p[i:n], word[at%8:])
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// mix is the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
+func mix(z uint64) uint64 {
+	z += 0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}

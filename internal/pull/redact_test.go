@@ -1,0 +1,64 @@
+package pull
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestRedactText(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, text, want string }{
+		{"nothing", "no address here: a/b?c", "no address here: a/b?c"},
+		{"query", "get http://h/p?sig=SECRET: refused", "get http://h/p: refused"},
+		{"userinfo", "https://user:SECRET@h:8443/p", "https://h:8443/p"},
+		{"fragment", `"https://h/p#SECRET"`, `"https://h/p"`},
+		{"two", "http://a/?x=SECRET led to http://b/?y=SECRET.", "http://a/ led to http://b/."},
+		{"brackets", "<http://[::1]:80/p?SECRET>", "<http://[::1]:80/p>"},
+		{"not parseable", "http://h/%zz?SECRET end", "<unparseable URL> end"},
+		{"no scheme", "://SECRET@h", "<unparseable URL>"},
+		{"slash in the query", "http://h/p?next=http://x/?t=SECRET", "http://h/p"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := redactText(tt.text); got != tt.want {
+				t.Errorf("redactText(%q) = %q, want %q", tt.text, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestErrorRedactsItsCauses(t *testing.T) {
+	t.Parallel()
+	cause := &url.Error{Op: "Get", URL: "https://u:SECRET@h/p?token=SECRET#SECRET", Err: errors.New("refused")}
+	err := failWith(SourceUnavailable, cause, "ask http://h/?SECRET")
+	if text := err.Error(); strings.Contains(text, "SECRET") || !strings.Contains(text, "https://h/p") {
+		t.Errorf("Error() = %q", text)
+	}
+}
+
+// FuzzRedact checks that a secret in userinfo, query or fragment never survives,
+// whatever text stands around the URL.
+func FuzzRedact(f *testing.F) {
+	f.Add("get ", "example.org", "/disk.qcow2", ": refused")
+	f.Add("\"", "[::1]:80", "/a%20b", "\"")
+	f.Add("http://", "h", "/:", "://")
+	f.Add("", "h%", "/%zz", "?")
+	const secret = "S3CR3T"
+	f.Fuzz(func(t *testing.T, before, host, path, after string) {
+		if strings.Contains(before+host+path+after, secret) || strings.ContainsAny(host+path, " \"<>`\x7f?#/@") {
+			return
+		}
+		for i := range len(host + path) {
+			if (host + path)[i] <= ' ' {
+				return
+			}
+		}
+		text := before + "https://user:" + secret + "@" + host + path + "?q=" + secret + "#" + secret + " " + after
+		if got := redactText(text); strings.Contains(got, secret) {
+			t.Fatalf("redactText(%q) = %q", text, got)
+		}
+	})
+}
