@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
+)
+
+func TestEngineAndAPINameTheSameReasons(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[pull.Reason]string{
+		pull.SourceUnavailable: v1alpha1.ReasonSourceUnavailable, pull.SourceThrottled: v1alpha1.ReasonSourceThrottled,
+		pull.SourceStalled: v1alpha1.ReasonSourceStalled, pull.SourceChanged: v1alpha1.ReasonSourceChanged,
+		pull.StorageError: v1alpha1.ReasonStorageError, pull.InsufficientSpace: v1alpha1.ReasonInsufficientSpace,
+		pull.DigestMismatch: v1alpha1.ReasonDigestMismatch, pull.NotFound: v1alpha1.ReasonNotFound,
+		pull.Forbidden: v1alpha1.ReasonForbidden, pull.InvalidSource: v1alpha1.ReasonInvalidSource,
+		pull.TooLarge: v1alpha1.ReasonTooLarge, pull.UnsupportedContent: v1alpha1.ReasonUnsupportedContent,
+		pull.PolicyDenied: v1alpha1.ReasonPolicyDenied,
+	} {
+		if got := (&pull.Error{Kind: reason}).Reason(); got != want {
+			t.Errorf("the engine says %q, the API %q", got, want)
+		}
+	}
+}
+
+func TestOrderBecomesRequest(t *testing.T) {
+	t.Parallel()
+	limit := resource.MustParse("50Mi")
+	n := &nodeStore{userAgent: "agent"}
+	got, err := n.request(v1alpha1.AssignedImage{
+		Name: "debian", Digest: "sha256:ab", Format: v1alpha1.FormatRaw, MaxSize: resource.MustParse("1Gi"),
+		Source:   v1alpha1.ImageSource{HTTP: &v1alpha1.HTTPSource{URL: "https://images.example/debian.raw"}},
+		Download: v1alpha1.DownloadPolicy{Connections: 3, MaxBytesPerSecond: &limit, StallTimeoutSeconds: 7},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := pull.Request{
+		URL: "https://images.example/debian.raw", Digest: "sha256:ab", Format: pull.FormatRaw, MaxSize: 1 << 30,
+		Connections: 3, MaxBytesPerSecond: 50 << 20, StallTimeout: 7 * time.Second, ImageName: "debian",
+		Header: map[string][]string{"User-Agent": {"agent"}},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestOrderThatCannotBeServedSaysWhy(t *testing.T) {
+	t.Parallel()
+	ref := &v1alpha1.ObjectReference{Name: "x"}
+	for name, tt := range map[string]struct {
+		source v1alpha1.ImageSource
+		reason string
+	}{
+		"no source":   {v1alpha1.ImageSource{}, v1alpha1.ReasonInvalidSource},
+		"credentials": {v1alpha1.ImageSource{HTTP: &v1alpha1.HTTPSource{SecretRef: ref}}, v1alpha1.ReasonPolicyDenied},
+		"authorities": {v1alpha1.ImageSource{HTTP: &v1alpha1.HTTPSource{CABundleRef: ref}}, v1alpha1.ReasonPolicyDenied},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := (&nodeStore{}).request(v1alpha1.AssignedImage{Source: tt.source})
+			var reasoned interface{ Reason() string }
+			if !errors.As(err, &reasoned) || reasoned.Reason() != tt.reason {
+				t.Errorf("error %v, want reason %s", err, tt.reason)
+			}
+		})
+	}
+}

@@ -1,0 +1,361 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+// memoryStore is a node's store in memory. A pull takes a minute.
+type memoryStore struct {
+	mu      sync.Mutex
+	blobs   map[string]bool   // by digest
+	links   map[string]string // name to digest
+	fails   []error           // what the next pulls answer
+	pulls   int
+	running int
+	most    int // pulls that ran at the same time
+}
+
+type reasonError string
+
+func (e reasonError) Error() string  { return "it went wrong" }
+func (e reasonError) Reason() string { return string(e) }
+
+func (m *memoryStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(int64)) (Pulled, error) {
+	m.mu.Lock()
+	m.pulls++
+	m.running++
+	m.most = max(m.most, m.running)
+	var err error
+	if len(m.fails) > 0 {
+		err, m.fails = m.fails[0], m.fails[1:]
+	}
+	m.mu.Unlock()
+	progress(1 << 20)
+	slept := sleep(ctx, time.Minute)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.running--
+	if !slept {
+		return Pulled{}, ctx.Err()
+	}
+	if err != nil {
+		return Pulled{}, err
+	}
+	digest := image.Digest
+	if digest == "" {
+		digest = digestB
+	}
+	m.blobs[digest], m.links[image.Name] = true, digest
+	return Pulled{Digest: digest, SizeBytes: 5 << 20, AverageBytesPerSecond: 1 << 20}, nil
+}
+
+func (m *memoryStore) Adopt(_ context.Context, image v1alpha1.AssignedImage) (Pulled, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.blobs[image.Digest] {
+		return Pulled{}, ErrNotOnDisk
+	}
+	m.links[image.Name] = image.Digest
+	return Pulled{Digest: image.Digest, SizeBytes: 5 << 20}, nil
+}
+
+func (m *memoryStore) Drop(name string, purge bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if purge {
+		delete(m.blobs, m.links[name])
+	}
+	delete(m.links, name)
+	return nil
+}
+
+func (m *memoryStore) Linked() ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var names []string
+	for name := range m.links {
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+func (m *memoryStore) Room() (v1alpha1.StorageStatus, error) { return v1alpha1.StorageStatus{}, nil }
+
+// state is every image as "name state reason", and every link and blob.
+func state(im *Images, m *memoryStore) []string {
+	var lines []string
+	for _, s := range im.Statuses() {
+		lines = append(lines, fmt.Sprintf("%s %s%s", s.Name, s.State, s.Reason))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, digest := range m.links {
+		lines = append(lines, fmt.Sprintf("link %s %.9s", name, digest))
+	}
+	for digest := range m.blobs {
+		lines = append(lines, fmt.Sprintf("blob %.9s", digest))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func order(name, digest string, action v1alpha1.ImageAction) v1alpha1.AssignedImage {
+	return v1alpha1.AssignedImage{Name: name, Revision: "r1", Digest: digest, Action: action}
+}
+
+func withImages(t *testing.T, concurrent int, run func(im *Images, m *memoryStore)) {
+	t.Helper()
+	synctest.Test(t, func(*testing.T) {
+		m := &memoryStore{blobs: map[string]bool{}, links: map[string]string{}}
+		im := NewImages(m, concurrent, time.Now, func() float64 { return 0.5 }, NewAgentMetrics(prometheus.NewRegistry()))
+		defer im.Stop()
+		run(im, m)
+	})
+}
+
+const (
+	hold   = v1alpha1.ActionHold
+	fetch  = v1alpha1.ActionPull
+	remove = v1alpha1.ActionRemove
+)
+
+func TestImagesCarryOutOrders(t *testing.T) {
+	t.Parallel()
+	type step struct {
+		orders []v1alpha1.AssignedImage
+		wait   time.Duration
+		want   []string
+	}
+	for name, tt := range map[string]struct {
+		fails    []error
+		blobs    []string
+		links    map[string]string
+		reported []v1alpha1.ImageStatus
+		steps    []step
+		pulls    int
+	}{
+		"hold fetches nothing": {
+			steps: []step{{[]v1alpha1.AssignedImage{order("a", digestA, hold)}, time.Hour, []string{"a Pending"}}},
+		},
+		"hold adopts what is there": {
+			blobs: []string{digestA},
+			steps: []step{{[]v1alpha1.AssignedImage{order("a", digestA, hold)}, time.Second, []string{"a Ready", "blob sha256:aa", "link a sha256:aa"}}},
+		},
+		"pull, then hold, keeps it": {
+			steps: []step{
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, time.Second, []string{"a Pulling"}},
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, time.Minute, []string{"a Ready", "blob sha256:aa", "link a sha256:aa"}},
+				{[]v1alpha1.AssignedImage{order("a", digestA, hold)}, time.Second, []string{"a Ready", "blob sha256:aa", "link a sha256:aa"}},
+			},
+			pulls: 1,
+		},
+		"hold in mid-pull cancels": {
+			steps: []step{
+				{[]v1alpha1.AssignedImage{order("a", "", fetch)}, time.Second, []string{"a Pulling"}},
+				{[]v1alpha1.AssignedImage{order("a", "", hold)}, time.Hour, []string{"a Pending"}},
+			},
+			pulls: 1,
+		},
+		"a held image adopts what another one pulled": {
+			steps: []step{{
+				[]v1alpha1.AssignedImage{order("a", digestA, fetch), order("b", digestA, hold)}, 2 * time.Minute,
+				[]string{"a Ready", "b Ready", "blob sha256:aa", "link a sha256:aa", "link b sha256:aa"},
+			}},
+			pulls: 1,
+		},
+		"a passing failure is tried again": {
+			fails: []error{reasonError(v1alpha1.ReasonSourceUnavailable), errors.New("disk on fire")},
+			steps: []step{
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, time.Minute + time.Second, []string{"a FailedSourceUnavailable"}},
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, time.Minute + 2*time.Second, []string{"a FailedStorageError"}},
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, 2 * time.Minute, []string{"a Ready", "blob sha256:aa", "link a sha256:aa"}},
+			},
+			pulls: 3,
+		},
+		"a failure for good is not, even after another order of the revision": {
+			fails: []error{reasonError(v1alpha1.ReasonDigestMismatch)},
+			steps: []step{
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, 24 * time.Hour, []string{"a FailedDigestMismatch"}},
+				{[]v1alpha1.AssignedImage{order("a", digestA, hold)}, time.Hour, []string{"a FailedDigestMismatch"}},
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, time.Hour, []string{"a FailedDigestMismatch"}},
+			},
+			pulls: 1,
+		},
+		"a failure for good survives a restart": {
+			reported: []v1alpha1.ImageStatus{{Name: "a", Revision: "r1", State: v1alpha1.StateFailed, Reason: v1alpha1.ReasonNotFound}},
+			steps:    []step{{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, time.Hour, []string{"a FailedNotFound"}}},
+		},
+		"the digest that this node found survives a restart": {
+			blobs:    []string{digestB},
+			reported: []v1alpha1.ImageStatus{{Name: "a", Revision: "r1", State: v1alpha1.StateReady, Digest: digestB}},
+			steps:    []step{{[]v1alpha1.AssignedImage{order("a", "", fetch)}, time.Second, []string{"a Ready", "blob sha256:bb", "link a sha256:bb"}}},
+		},
+		"a blob lost while the agent was away is pulled again": {
+			reported: []v1alpha1.ImageStatus{{Name: "a", Revision: "r1", State: v1alpha1.StateReady, Digest: digestA}},
+			steps: []step{
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, time.Second, []string{"a Pulling"}},
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, time.Minute, []string{"a Ready", "blob sha256:aa", "link a sha256:aa"}},
+			},
+			pulls: 1,
+		},
+		"remove drops link and blob": {
+			steps: []step{
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, 2 * time.Minute, []string{"a Ready", "blob sha256:aa", "link a sha256:aa"}},
+				{[]v1alpha1.AssignedImage{order("a", digestA, remove)}, time.Second, nil},
+				{nil, time.Second, nil},
+			},
+			pulls: 1,
+		},
+		"remove keeps the blob of another listed image": {
+			blobs: []string{digestA},
+			steps: []step{
+				{[]v1alpha1.AssignedImage{order("a", digestA, hold), order("b", digestA, hold)}, time.Second, []string{"a Ready", "b Ready", "blob sha256:aa", "link a sha256:aa", "link b sha256:aa"}},
+				{[]v1alpha1.AssignedImage{order("a", digestA, remove), order("b", digestA, hold)}, time.Second, []string{"b Ready", "blob sha256:aa", "link b sha256:aa"}},
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch), order("b", digestA, hold)}, time.Second, []string{"a Ready", "b Ready", "blob sha256:aa", "link a sha256:aa", "link b sha256:aa"}},
+			},
+		},
+		"remove in mid-pull cancels": {
+			steps: []step{
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, time.Second, []string{"a Pulling"}},
+				{[]v1alpha1.AssignedImage{order("a", digestA, remove)}, time.Hour, nil},
+			},
+			pulls: 1,
+		},
+		"an absent image loses its link, never its blob": {
+			blobs: []string{digestA, digestB}, links: map[string]string{"old": digestB},
+			steps: []step{
+				{[]v1alpha1.AssignedImage{order("a", digestA, hold)}, time.Second, []string{"a Ready", "blob sha256:aa", "blob sha256:bb", "link a sha256:aa"}},
+				{nil, time.Second, []string{"blob sha256:aa", "blob sha256:bb"}},
+				{[]v1alpha1.AssignedImage{order("a", digestA, hold)}, time.Second, []string{"a Ready", "blob sha256:aa", "blob sha256:bb", "link a sha256:aa"}},
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			withImages(t, 2, func(im *Images, m *memoryStore) {
+				m.fails = tt.fails
+				for _, digest := range tt.blobs {
+					m.blobs[digest] = true
+				}
+				for name, digest := range tt.links {
+					m.links[name] = digest
+				}
+				for i, step := range tt.steps {
+					im.Sync(step.orders, tt.reported)
+					time.Sleep(step.wait)
+					synctest.Wait()
+					if diff := cmp.Diff(step.want, state(im, m)); diff != "" {
+						t.Fatalf("step %d: %s", i+1, diff)
+					}
+				}
+				if m.pulls != tt.pulls {
+					t.Errorf("%d pulls, want %d", m.pulls, tt.pulls)
+				}
+			})
+		})
+	}
+}
+
+func TestImagesPullWithinTheBudget(t *testing.T) {
+	t.Parallel()
+	withImages(t, 2, func(im *Images, m *memoryStore) {
+		var orders []v1alpha1.AssignedImage
+		for i := range 5 {
+			orders = append(orders, order(fmt.Sprint(i), fmt.Sprintf("sha256:%064d", i), fetch))
+		}
+		im.Sync(orders, nil)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		count := map[v1alpha1.ImageState]int{}
+		for _, s := range im.Statuses() {
+			count[s.State]++
+		}
+		if count[v1alpha1.StatePulling] != 2 || count[v1alpha1.StatePending] != 3 {
+			t.Errorf("states with a budget of 2: %v", count)
+		}
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		for _, s := range im.Statuses() {
+			if s.State != v1alpha1.StateReady {
+				t.Errorf("%s is %s", s.Name, s.State)
+			}
+		}
+		if m.most != 2 {
+			t.Errorf("%d pulls ran at the same time, want 2", m.most)
+		}
+	})
+}
+
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		class    reasonClass
+		attempts int32
+		least    time.Duration
+		random   float64
+		want     time.Duration
+		again    bool
+	}{
+		{classRetry, 1, 0, 0.5, 2 * time.Second, true},
+		{classRetry, 2, 0, 0.5, 4 * time.Second, true},
+		{classRetry, 1, 0, 0, 0, true},
+		{classRetry, 9, 0, 0.5, 150 * time.Second, true},
+		{classRetry, 2_000_000_000, 0, 1, 5 * time.Minute, true},
+		{classRetry, 1, 30 * time.Second, 0.5, 32 * time.Second, true},
+		{classRetry, 1, time.Hour, 0.5, 5 * time.Minute, true},
+		{classWait, 7, 0, 0, 45 * time.Second, true},
+		{classWait, 7, 0, 1, 75 * time.Second, true},
+		{classTerminal, 1, 0, 0.5, 0, false},
+	} {
+		got, again := backoff(tt.class, tt.attempts, tt.least, tt.random)
+		if got != tt.want || again != tt.again {
+			t.Errorf("backoff(%v, %d, %v, %v) = %v, %v; want %v, %v", tt.class, tt.attempts, tt.least, tt.random, got, again, tt.want, tt.again)
+		}
+	}
+}
+
+func TestWorthOfAStatus(t *testing.T) {
+	t.Parallel()
+	base := v1alpha1.NodeImageCacheStatus{
+		NodeUID: "u", ObservedGeneration: 3,
+		Storage: v1alpha1.StorageStatus{CapacityBytes: 100, AvailableBytes: 50, BlobBytes: 10},
+		Images:  []v1alpha1.ImageStatus{{Name: "a", Revision: "r1", State: v1alpha1.StatePulling, BytesCompleted: 5}},
+	}
+	for name, tt := range map[string]struct {
+		edit   func(*v1alpha1.NodeImageCacheStatus)
+		orders []v1alpha1.AssignedImage
+		want   worth
+	}{
+		"nothing":                  {func(*v1alpha1.NodeImageCacheStatus) {}, nil, worthNothing},
+		"free space":               {func(s *v1alpha1.NodeImageCacheStatus) { s.Storage.AvailableBytes = 40 }, nil, worthNothing},
+		"generation":               {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration = 4 }, nil, worthNothing},
+		"generation with a remove": {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration = 4 }, []v1alpha1.AssignedImage{order("b", digestA, remove)}, worthNow},
+		"progress":                 {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].BytesCompleted = 9 }, nil, worthLater},
+		"blob bytes":               {func(s *v1alpha1.NodeImageCacheStatus) { s.Storage.BlobBytes = 11 }, nil, worthLater},
+		"state":                    {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].State = v1alpha1.StateReady }, nil, worthNow},
+		"revision":                 {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Revision = "r2" }, nil, worthNow},
+		"image gone":               {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = nil }, nil, worthNow},
+		"other machine":            {func(s *v1alpha1.NodeImageCacheStatus) { s.NodeUID = "v" }, nil, worthNow},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			next := *base.DeepCopy()
+			tt.edit(&next)
+			if got := worthOf(base, next, tt.orders); got != tt.want {
+				t.Errorf("worth %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
