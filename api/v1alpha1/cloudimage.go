@@ -37,7 +37,7 @@ type CloudImage struct {
 
 	// status is what the nodes hold, as their agents report it.
 	// +optional
-	// +default={"observedGeneration": -1}
+	// +default={"observedGeneration": -1, "nodes": {}}
 	Status CloudImageStatus `json:"status,omitzero"`
 }
 
@@ -176,6 +176,7 @@ type CloudImageStatus struct {
 
 	// nodes counts the selected nodes by state; the others add up to desired.
 	// +optional
+	// +default={}
 	Nodes NodeCounts `json:"nodes"`
 
 	// throughput is the mean rate of the nodes' last pulls, for people to read.
@@ -203,21 +204,27 @@ type CloudImageStatus struct {
 type NodeCounts struct {
 	// desired is how many nodes are selected and have, or had, an agent.
 	// +optional
+	// +default=0
 	Desired int32 `json:"desired"`
 	// ready is how many hold the verified bytes.
 	// +optional
+	// +default=0
 	Ready int32 `json:"ready"`
 	// pulling is how many download now.
 	// +optional
+	// +default=0
 	Pulling int32 `json:"pulling"`
 	// pending is how many wait for their turn.
 	// +optional
+	// +default=0
 	Pending int32 `json:"pending"`
 	// failed is how many ended with an error, or wait after one.
 	// +optional
+	// +default=0
 	Failed int32 `json:"failed"`
 	// unavailable is how many have had no ready agent for 60 seconds.
 	// +optional
+	// +default=0
 	Unavailable int32 `json:"unavailable"`
 }
 

@@ -140,6 +140,7 @@ type StorageStatus struct {
 	AvailableBytes int64 `json:"availableBytes,omitempty"`
 	// blobBytes is what verified images occupy.
 	// +optional
+	// +default=0
 	BlobBytes int64 `json:"blobBytes"`
 }
 

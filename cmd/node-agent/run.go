@@ -166,7 +166,9 @@ func (a *agent) Start(ctx context.Context) error {
 		store: store, addresses: a.opts.addresses,
 		userAgent: fmt.Sprintf("cloudimage-node-agent/%s (%s)", version, a.opts.node),
 	}
-	images := controller.NewImages(node, a.opts.concurrentPulls, time.Now, rand.Float64, a.metrics)
+	images := controller.NewImages(node, controller.ImagesOptions{
+		Concurrent: a.opts.concurrentPulls, Now: time.Now, Random: rand.Float64, Metrics: a.metrics, Log: a.logger.WithName("images"),
+	})
 	defer images.Stop()
 	reporter := &controller.Reporter{
 		Client: a.mgr.GetClient(), Node: a.opts.node, Version: version, Store: node, Images: images,

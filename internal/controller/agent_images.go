@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
@@ -16,13 +17,11 @@ import (
 // adopts or removes it and tries again after failures. Neither Sync nor Statuses
 // waits for a disk or a network.
 type Images struct {
+	ImagesOptions
 	store   Store
-	now     func() time.Time
-	random  func() float64
 	pulls   chan struct{} // a token for each pull that may run
 	adopts  chan struct{} // a token for each adoption: hashing is the disk's and a core's work
 	changed chan struct{} // holds at most one token: something changed since it was taken
-	metrics *AgentMetrics
 
 	ctx     context.Context //nolint:containedctx // the life of the workers, which outlive the calls that start them
 	stop    context.CancelFunc
@@ -43,13 +42,23 @@ type entry struct {
 	cancel context.CancelFunc
 }
 
-// NewImages makes the images of a node. Up to concurrent pulls run at the same
-// time; random is in [0, 1). Stop ends what it starts.
-func NewImages(store Store, concurrent int, now func() time.Time, random func() float64, metrics *AgentMetrics) *Images {
+// ImagesOptions are what Images needs besides the store.
+type ImagesOptions struct {
+	// Concurrent is how many pulls may run at the same time, from 1.
+	Concurrent int
+	// Now tells the time, Random a number in [0, 1).
+	Now     func() time.Time
+	Random  func() float64
+	Metrics *AgentMetrics
+	Log     logr.Logger
+}
+
+// NewImages makes the images of a node. Stop ends what it starts.
+func NewImages(store Store, options ImagesOptions) *Images {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Images{
-		store: store, now: now, random: random, metrics: metrics,
-		pulls: make(chan struct{}, concurrent), adopts: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		ImagesOptions: options, store: store,
+		pulls: make(chan struct{}, options.Concurrent), adopts: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		ctx: ctx, stop: stop, entries: map[string]*entry{}, tails: map[string]chan struct{}{},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -119,7 +120,10 @@ func withImages(t *testing.T, concurrent int, run func(im *Images, m *memoryStor
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
 		m := &memoryStore{blobs: map[string]bool{}, links: map[string]string{}}
-		im := NewImages(m, concurrent, time.Now, func() float64 { return 0.5 }, NewAgentMetrics(prometheus.NewRegistry()))
+		im := NewImages(m, ImagesOptions{
+			Concurrent: concurrent, Now: time.Now, Random: func() float64 { return 0.5 },
+			Metrics: NewAgentMetrics(prometheus.NewRegistry()), Log: logr.Discard(),
+		})
 		defer im.Stop()
 		run(im, m)
 	})

@@ -78,12 +78,16 @@ func (im *Images) pull(ctx context.Context, order v1alpha1.AssignedImage) error 
 		s.Attempts++
 		s.StartTime = im.stamp()
 	})
-	done := im.metrics.pullStarted()
+	logger := im.Log.WithValues("cloudImage", order.Name, "revision", order.Revision)
+	logger.Info("pull started")
+	done := im.Metrics.pullStarted()
 	pulled, err := im.store.Pull(ctx, order, func(bytes int64) { im.progress(ctx, order.Name, bytes) })
 	done(pulled, err)
 	if err != nil {
+		logger.Info("pull ended without success", "reason", reasonOf(err), "message", err.Error(), "cancelled", ctx.Err() != nil)
 		return err
 	}
+	logger.Info("pull verified", "digest", pulled.Digest, "bytes", pulled.SizeBytes, "bytesPerSecond", pulled.AverageBytesPerSecond)
 	im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) {
 		s.CompletionTime = im.stamp()
 		s.AverageBytesPerSecond, s.ResumedBytes = pulled.AverageBytesPerSecond, pulled.ResumedBytes
@@ -127,6 +131,7 @@ func (im *Images) remove(ctx context.Context, order v1alpha1.AssignedImage) {
 		if err := im.store.Drop(order.Name, !im.named(order)); err != nil {
 			return err
 		}
+		im.Log.Info("image removed", "cloudImage", order.Name)
 		im.mu.Lock()
 		defer im.mu.Unlock()
 		if ctx.Err() == nil {
@@ -165,7 +170,7 @@ func (im *Images) retry(ctx context.Context, order v1alpha1.AssignedImage, try f
 			return
 		}
 		im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) { fail(s, err) })
-		pause, again := backoff(classOf(reasonOf(err)), failures, retryAfterOf(err), im.random())
+		pause, again := backoff(classOf(reasonOf(err)), failures, retryAfterOf(err), im.Random())
 		if !again || !sleep(ctx, pause) {
 			return
 		}
@@ -182,7 +187,7 @@ func (im *Images) statusOf(name string) v1alpha1.ImageStatus {
 }
 
 func (im *Images) stamp() *metav1.Time {
-	return &metav1.Time{Time: im.now().Truncate(time.Second)}
+	return &metav1.Time{Time: im.Now().Truncate(time.Second)}
 }
 
 // fail writes an error into a status.

@@ -94,7 +94,8 @@ func (p *Plan) planNodes(s Snapshot, orders map[string][]v1alpha1.AssignedImage,
 		switch {
 		case cache == nil && node.HasAgent && !node.Deleting:
 			p.Create = append(p.Create, Orders{Node: node, Images: orders[node.Name]})
-		case cache == nil:
+		case cache == nil, node.Deleting:
+			// A node on its way out keeps what it has; its object goes with it.
 		case cache.Spec.NodeUID != node.UID:
 			p.Replace = append(p.Replace, cache)
 		default:

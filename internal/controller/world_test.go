@@ -91,7 +91,8 @@ func (w *world) settle() {
 	w.t.Helper()
 	for range 20 {
 		w.pass()
-		if len(w.plan.Create)+len(w.plan.Update)+len(w.plan.Replace)+len(w.plan.DropFinalizer) == 0 {
+		pinned := slices.ContainsFunc(w.plan.rollouts, func(r rollout) bool { return r.pin != "" })
+		if len(w.plan.Create)+len(w.plan.Update)+len(w.plan.Replace)+len(w.plan.DropFinalizer) == 0 && !pinned {
 			return
 		}
 	}

@@ -1,0 +1,97 @@
+package controller
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+func TestJoinAgents(t *testing.T) {
+	t.Parallel()
+	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	pod := func(node string, ready corev1.ConditionStatus, edit func(*corev1.Pod)) corev1.Pod {
+		p := corev1.Pod{
+			Spec: corev1.PodSpec{NodeName: node},
+			Status: corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{
+				{Type: corev1.PodReady, Status: ready, LastTransitionTime: metav1.Time{Time: since}},
+			}},
+		}
+		if edit != nil {
+			edit(&p)
+		}
+		return p
+	}
+	agent := func(ready bool, since time.Time) Node {
+		return Node{Name: "n", UID: "u", HasAgent: true, AgentReady: ready, NotReadySince: since}
+	}
+	for name, tt := range map[string]struct {
+		pods []corev1.Pod
+		want Node
+	}{
+		"no pod":          {nil, Node{Name: "n", UID: "u"}},
+		"of another node": {[]corev1.Pod{pod("m", corev1.ConditionTrue, nil)}, Node{Name: "n", UID: "u"}},
+		"ready":           {[]corev1.Pod{pod("n", corev1.ConditionTrue, nil)}, agent(true, time.Time{})},
+		"not ready":       {[]corev1.Pod{pod("n", corev1.ConditionFalse, nil)}, agent(false, since)},
+		"failed":          {[]corev1.Pod{pod("n", corev1.ConditionTrue, func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })}, Node{Name: "n", UID: "u"}},
+		"on its way out": {
+			[]corev1.Pod{pod("n", corev1.ConditionTrue, func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: since} })}, agent(false, since),
+		},
+		"old and new": {[]corev1.Pod{pod("n", corev1.ConditionTrue, nil), pod("n", corev1.ConditionFalse, nil)}, agent(true, time.Time{})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			object := metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: "n", UID: "u"}}
+			if diff := cmp.Diff([]Node{tt.want}, joinAgents([]metav1.PartialObjectMetadata{object}, tt.pods)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestAssumedCoversAStaleInformer: a granted slot that the informer does not show
+// yet must not look free.
+func TestAssumedCoversAStaleInformer(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	cache := func(uid string, generation int64) *v1alpha1.NodeImageCache {
+		return &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Name: "n", UID: types.UID(uid), Generation: generation}}
+	}
+	for name, tt := range map[string]struct {
+		shown  *v1alpha1.NodeImageCache
+		after  time.Duration
+		want   int64 // generation that the plan sees; 0 for no object
+		forgot bool
+	}{
+		"not shown yet":        {nil, time.Second, 3, false},
+		"never shown":          {nil, time.Hour, 0, true},
+		"shown older":          {cache("u", 2), time.Second, 3, false},
+		"caught up":            {cache("u", 3), time.Second, 3, true},
+		"shown newer":          {cache("u", 4), time.Second, 4, true},
+		"another object":       {cache("v", 1), time.Second, 1, true},
+		"shown older for ages": {cache("u", 2), time.Hour, 2, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAssumed()
+			a.remember(cache("u", 3), now)
+			s := Snapshot{Caches: map[string]*v1alpha1.NodeImageCache{}}
+			if tt.shown != nil {
+				s.Caches["n"] = tt.shown
+			}
+			a.overlay(s, now.Add(tt.after))
+			got := int64(0)
+			if s.Caches["n"] != nil {
+				got = s.Caches["n"].Generation
+			}
+			if got != tt.want || (len(a.objects) == 0) != tt.forgot {
+				t.Errorf("the plan sees generation %d, want %d; forgotten: %v", got, tt.want, len(a.objects) == 0)
+			}
+		})
+	}
+}
