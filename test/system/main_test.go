@@ -1,0 +1,92 @@
+// Package system tests the real manager and real agents against a real API server and a real origin.
+package system
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
+	"github.com/cloudimage-dev/cloudimage-operator/test/harness"
+	"github.com/cloudimage-dev/cloudimage-operator/test/origin"
+)
+
+// suite is what all tests share. Each test has nodes and images of its own, which a node label keeps apart.
+var suite struct {
+	cluster *harness.Cluster
+	client  client.Client
+	origin  *origin.Server
+	dir     string
+}
+
+func TestMain(m *testing.M) {
+	code := 1
+	stop, err := setUp()
+	if err == nil {
+		code = m.Run()
+	} else {
+		fmt.Fprintln(os.Stderr, "set up the system tests:", err)
+	}
+	for _, step := range stop {
+		if err := step(); err != nil {
+			fmt.Fprintln(os.Stderr, "tear down the system tests:", err)
+			code = 1
+		}
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// setUp returns what ends it, in order, also after an error.
+func setUp() (stop []func() error, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute) // the first run ever builds Kubernetes
+	defer cancel()
+	push := func(step func() error) { stop = append([]func() error{step}, stop...) }
+
+	if suite.dir, err = os.MkdirTemp("", "cloudimage-system-"); err != nil {
+		return stop, err
+	}
+	push(func() error { return os.RemoveAll(suite.dir) })
+	binaries, err := harness.Build(ctx, harness.BuildOptions{Dir: suite.dir, Race: raceEnabled, Output: os.Stderr})
+	if err != nil {
+		return stop, err
+	}
+	if suite.origin, err = origin.Start(); err != nil {
+		return stop, err
+	}
+	push(suite.origin.Close)
+	plane, err := controlplane.Start(ctx, controlplane.Options{Output: os.Stderr})
+	if err != nil {
+		return stop, err
+	}
+	push(plane.Stop)
+	suite.cluster, err = harness.New(ctx, harness.Options{ControlPlane: plane, Binaries: binaries, Dir: suite.dir})
+	if err != nil {
+		return stop, err
+	}
+	push(func() error { return suite.cluster.Stop(context.Background()) })
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return stop, err
+	}
+	if suite.client, err = client.New(plane.Config, client.Options{Scheme: scheme}); err != nil {
+		return stop, err
+	}
+	manager, err := suite.cluster.StartManager(ctx)
+	if err != nil {
+		return stop, err
+	}
+	return stop, manager.WaitReady(ctx)
+}

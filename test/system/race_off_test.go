@@ -1,0 +1,6 @@
+//go:build !race
+
+package system
+
+// raceEnabled has the programs under test built as this test is.
+const raceEnabled = false

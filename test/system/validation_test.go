@@ -1,0 +1,94 @@
+package system
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+)
+
+// manifest is what a person might write; the tests change one thing each.
+const manifest = `
+apiVersion: prefetch.cloudimage.dev/v1alpha1
+kind: CloudImage
+metadata:
+  name: NAME
+spec:
+  source:
+    http:
+      url: URL
+  digest: DIGEST
+  EXTRA
+`
+
+func write(name, url, digest, extra string) string {
+	if name == "" {
+		name = "valid"
+	}
+	if url == "" {
+		url = "https://images.example.com/debian.qcow2"
+	}
+	if digest == "" {
+		digest = "sha256:" + strings.Repeat("0123456789abcdef", 4)
+	}
+	return strings.NewReplacer("NAME", name, "URL", url, "DIGEST", digest, "EXTRA", extra).Replace(manifest)
+}
+
+// TestValidation holds the API to sentences that say what is allowed, not only that something is not.
+func TestValidation(t *testing.T) {
+	t.Parallel()
+	without := func(text, line string) string { return strings.Replace(text, line, "", 1) }
+	digest := "  digest: sha256:" + strings.Repeat("0123456789abcdef", 4)
+	tests := []struct {
+		name, manifest string
+		want           []string // parts of the refusal; none: it is accepted
+	}{
+		{"as it should be", write("", "", "", ""), nil},
+		{"https without a digest", without(write("", "", "", ""), digest), nil},
+		{"64 connections", write("", "", "", "download: {connections: 64}"), nil},
+		{"a percentage", write("", "", "", `rollout: {maxConcurrentNodes: "25%"}`), nil},
+		{"name of 63 characters", write(strings.Repeat("a", 63), "", "", ""), nil},
+
+		{"name of 70 characters", write(strings.Repeat("a", 70), "", "", ""), []string{"metadata.name must be at most 63 characters"}},
+		{"short digest", write("", "", "sha256:abc", ""), []string{"spec.digest", "sha256: followed by 64 lower-case hexadecimal digits"}},
+		{"upper-case digest", write("", "", "sha256:"+strings.Repeat("A", 64), ""), []string{"spec.digest", "64 lower-case hexadecimal digits"}},
+		{"other algorithm", write("", "", "md5:"+strings.Repeat("a", 64), ""), []string{"spec.digest", "must be sha256:"}},
+		{"file URL", write("", "file:///etc/passwd", "", ""), []string{"spec.source.http.url", "must start with https:// or http://"}},
+		{"no URL", write("", "debian.qcow2", "", ""), []string{"spec.source.http.url", "https://"}},
+		{"no host", write("", "https:///debian.qcow2", "", ""), []string{"spec.source.http.url", "absolute URL with a host"}},
+		{"userinfo", write("", "https://me:secret@example.com/x", "", ""), []string{"must not contain a user name or password", "secretRef"}},
+		{"only a user", write("", "https://me@example.com/x", "", ""), []string{"must not contain a user name or password"}},
+		{"long URL", write("", "https://example.com/"+strings.Repeat("x", 1024), "", ""), []string{"spec.source.http.url", "1024"}},
+		{"http without a digest", without(write("", "http://example.com/x", "", ""), digest), []string{"digest is required with an http:// URL"}},
+		{"no source", strings.Replace(write("", "", "", ""), "    http:\n      url: https://images.example.com/debian.qcow2", "    {}", 1),
+			[]string{"exactly one source must be set"}},
+		{"0 connections", write("", "", "", "download: {connections: 0}"), []string{"spec.download.connections", "greater than or equal to 1"}},
+		{"65 connections", write("", "", "", "download: {connections: 65}"), []string{"spec.download.connections", "less than or equal to 64"}},
+		{"0 nodes at once", write("", "", "", "rollout: {maxConcurrentNodes: 0}"), []string{"maxConcurrentNodes must be a number from 1"}},
+		{"0 percent", write("", "", "", `rollout: {maxConcurrentNodes: "0%"}`), []string{`from "1%" to "100%"`}},
+		{"no size", write("", "", "", `maxSize: "0"`), []string{"spec.maxSize", "such as 20Gi"}},
+		{"unknown format", write("", "", "", "format: Vmdk"), []string{"spec.format", `"Qcow2"`}},
+		{"no patience", write("", "", "", "download: {stallTimeoutSeconds: 1}"), []string{"stallTimeoutSeconds", "greater than or equal to 5"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			object := &unstructured.Unstructured{}
+			if err := yaml.Unmarshal([]byte(test.manifest), &object.Object); err != nil {
+				t.Fatalf("%v in %s", err, test.manifest)
+			}
+			err := suite.client.Create(t.Context(), object, client.DryRunAll)
+			if test.want == nil && err != nil {
+				t.Fatalf("refused: %v", err)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(fmt.Sprint(err), want) {
+					t.Errorf("answer %q does not say %q", fmt.Sprint(err), want)
+				}
+			}
+		})
+	}
+}
