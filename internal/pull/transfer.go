@@ -42,7 +42,9 @@ func (t *transfer) fetch(ctx context.Context, o *opened) (sum string, err error)
 		err = group.Wait()
 		return sum, err
 	}
-	lease := t.sched.take(o.body.end)
+	// The lease is what was asked for, of which the answer may hold less: leases
+	// begin and end where units do.
+	lease := t.sched.take(min(probeSize, t.object.total))
 	count := t.workersFor(t.object.total)
 	t.workers.Store(int32(count))
 	group.Go(func() error { return newWorker(t).begin(ctx, lease, o.response, o.body) })

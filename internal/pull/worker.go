@@ -98,13 +98,18 @@ func (w *worker) fetch(ctx context.Context, l *lease, err error) error {
 }
 
 // attemptsFor returns how often to try in the face of err. A server that ignores
-// ranges is asked once more; whatever else it contradicts may be one bad proxy
-// of several.
+// ranges is asked once more. One that answers them wrongly is asked twice: it may
+// be one bad proxy of several, but each answer costs up to a lease.
 func attemptsFor(err error) int {
-	if e, ok := errors.AsType[*Error](err); ok && e.ignoredRange {
+	e, ok := errors.AsType[*Error](err)
+	switch {
+	case ok && e.ignoredRange:
 		return 2
+	case ok && e.contradiction:
+		return 3
+	default:
+		return maxAttempts
 	}
-	return maxAttempts
 }
 
 // request asks once for what is left of a lease and takes what comes.

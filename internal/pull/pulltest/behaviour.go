@@ -72,7 +72,7 @@ func (x *Exchange) answerHonestly() {
 
 // Whole makes the answer a 200 with the whole object.
 func (x *Exchange) Whole() {
-	x.Status, x.Body = http.StatusOK, Span{0, x.Content.Size()}
+	x.Status, x.Body, x.Text = http.StatusOK, Span{0, x.Content.Size()}, nil
 	x.Header.Del("Content-Range")
 }
 
@@ -201,8 +201,11 @@ func ContentLength(n int64) Behaviour {
 	return func(x *Exchange) { x.Header.Set("Content-Length", strconv.FormatInt(n, 10)) }
 }
 
-// Cut resets the connection after n bytes of body.
-func Cut(n int64) Behaviour { return func(x *Exchange) { x.CutAfter, x.Reset = n, true } }
+// Cut ends the connection after n bytes of body.
+func Cut(n int64) Behaviour { return func(x *Exchange) { x.CutAfter = n } }
+
+// Reset is Cut with a TCP reset, which also discards what is still on its way.
+func Reset(n int64) Behaviour { return func(x *Exchange) { x.CutAfter, x.Reset = n, true } }
 
 // Stall falls silent after n bytes of body.
 func Stall(n int64) Behaviour { return func(x *Exchange) { x.StallAfter = n } }

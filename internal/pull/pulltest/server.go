@@ -258,6 +258,9 @@ func (x *Exchange) write(ctx context.Context, conn net.Conn, requests io.Reader)
 	buf := make([]byte, 32<<10)
 	for {
 		limit := int64(len(buf))
+		if x.BytesPerSecond > 0 {
+			limit = max(1, min(limit, x.BytesPerSecond/20))
+		}
 		for _, stop := range []int64{x.CutAfter, x.StallAfter} {
 			if stop != Never {
 				limit = min(limit, stop-sent)

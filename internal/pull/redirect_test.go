@@ -1,0 +1,219 @@
+package pull
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
+)
+
+// redirectTo redirects every request to a URL.
+func redirectTo(status int, url string) pulltest.Behaviour {
+	return pulltest.Redirect(status, func(*pulltest.Exchange) string { return url })
+}
+
+func TestRedirectIsPaidOnceAndCredentialsStayBehind(t *testing.T) {
+	t.Parallel()
+	object := pulltest.Random(1, objectSize)
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			target := pulltest.New(t, object)
+			front := pulltest.New(t, object, redirectTo(status, target.URL+"?signature=SECRET"))
+			result := mustPull(t, openStore(t), Request{
+				URL: front.URL, Digest: pulltest.Digest(object),
+				Header: http.Header{"Authorization": {"Bearer SECRET"}, "X-Token": {"SECRET"}, "Cookie": {"SECRET"}},
+			})
+			if !result.Parallel {
+				t.Error("not in ranges")
+			}
+			log := front.Log()
+			if len(log) != 1 || log[0].Header.Get("X-Token") == "" || log[0].Header.Get("Authorization") == "" {
+				t.Errorf("the first server saw %+v, want one request with its credentials", log)
+			}
+			for _, record := range target.Log() {
+				for _, name := range []string{"Authorization", "X-Token", "Cookie"} {
+					if record.Header.Get(name) != "" {
+						t.Errorf("another port got %s", name)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestCredentialsFollowWithinTheOrigin(t *testing.T) {
+	t.Parallel()
+	object := pulltest.Random(1, objectSize)
+	server := pulltest.New(t, object, pulltest.Redirect(http.StatusFound, func(x *pulltest.Exchange) string {
+		if x.Request.URL.Path == "/image" {
+			return "elsewhere?x=1#f"
+		}
+		return ""
+	}))
+	mustPull(t, openStore(t), Request{URL: server.URL, Digest: pulltest.Digest(object), Header: http.Header{"Authorization": {"Bearer token"}}})
+	for _, record := range server.Log() {
+		if record.Header.Get("Authorization") != "Bearer token" {
+			t.Errorf("request %d to %s had no credentials", record.Number, record.Path)
+		}
+		if record.Number > 0 && record.Path != "/elsewhere" {
+			t.Errorf("request %d went to %s: the redirect was followed again", record.Number, record.Path)
+		}
+	}
+}
+
+func TestCredentialsDoNotComeBack(t *testing.T) {
+	t.Parallel()
+	object := pulltest.Random(1, 5<<20)
+	var away string
+	home := pulltest.New(t, object, pulltest.Redirect(http.StatusFound, func(x *pulltest.Exchange) string {
+		if x.Request.URL.Path == "/image" {
+			return away
+		}
+		return ""
+	}))
+	back := pulltest.New(t, object, redirectTo(http.StatusFound, strings.Replace(home.URL, "/image", "/final", 1)))
+	away = back.URL
+	mustPull(t, openStore(t), Request{URL: home.URL, Digest: pulltest.Digest(object), Header: http.Header{"X-Token": {"SECRET"}}})
+	for _, record := range append(back.Log(), home.Log()[1:]...) {
+		if record.Header.Get("X-Token") != "" {
+			t.Errorf("%s%s got the credentials after a detour", record.Header.Get("Host"), record.Path)
+		}
+	}
+}
+
+func TestRefusedRedirects(t *testing.T) {
+	t.Parallel()
+	object := pulltest.Random(1, 5<<20)
+	plain := pulltest.New(t, object)
+	hops := func(n int64) pulltest.Behaviour {
+		var seen atomic.Int64
+		return pulltest.Redirect(http.StatusFound, func(*pulltest.Exchange) string {
+			if seen.Add(1) <= n {
+				return "/again"
+			}
+			return ""
+		})
+	}
+	tests := []struct {
+		name      string
+		tls       bool
+		behaviour pulltest.Behaviour
+		want      Reason
+		say       string
+	}{
+		{"ten hops", false, hops(10), "", ""},
+		{"eleven hops", false, hops(11), InvalidSource, "more than 10"},
+		{"a loop", false, redirectTo(http.StatusFound, "/image"), InvalidSource, "more than 10"},
+		{"https to http", true, redirectTo(http.StatusFound, plain.URL+"?SECRET"), PolicyDenied, "downgrade"},
+		{"https to https", true, hops(2), "", ""},
+		{"no Location", false, pulltest.Status(http.StatusFound), InvalidSource, "without a usable Location"},
+		{"unparseable Location", false, redirectTo(http.StatusFound, "http://[SECRET"), InvalidSource, "without a usable Location"},
+		{"another scheme", false, redirectTo(http.StatusFound, "file:///etc/passwd?SECRET"), InvalidSource, "only http and https"},
+		{"to a denied address", false, redirectTo(http.StatusFound, "http://127.0.0.2:1/?SECRET"), PolicyDenied, "127.0.0.2 is denied"},
+		{"to a denied name", false, redirectTo(http.StatusFound, "http://[::ffff:127.0.0.2]:1/?SECRET"), PolicyDenied, "is denied"},
+		{"304", false, pulltest.Status(http.StatusNotModified), InvalidSource, "304"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			start := pulltest.New
+			if tt.tls {
+				start = pulltest.NewTLS
+			}
+			server := start(t, object, tt.behaviour)
+			store := openStore(t)
+			_, err := store.Pull(t.Context(), Request{
+				URL: server.URL, RootCAs: server.RootCAs, Digest: pulltest.Digest(object),
+				Addresses: AddressPolicy{Deny: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}},
+			}, nil)
+			wantReason(t, err, tt.want)
+			if err != nil {
+				checkFailure(t, store, err, tt.say)
+			}
+		})
+	}
+}
+
+// TestExpiredRedirect has a redirect target that is refused after a while, as
+// presigned URLs are; the original URL leads to a fresh one.
+func TestExpiredRedirect(t *testing.T) {
+	t.Parallel()
+	object := pulltest.Random(1, objectSize)
+	target := pulltest.New(t, object, pulltest.When(func(x *pulltest.Exchange) bool {
+		return x.Request.URL.RawQuery == "signature=0" && x.Asked.Start > 4<<20
+	}, pulltest.Status(http.StatusForbidden)))
+	front := pulltest.New(t, object, pulltest.Redirect(http.StatusFound, func(x *pulltest.Exchange) string {
+		return target.URL + "?signature=" + strconv.Itoa(x.Number)
+	}))
+	result := mustPull(t, openStore(t), Request{URL: front.URL, Digest: pulltest.Digest(object)})
+	if len(front.Log()) != 2 || result.Retries == 0 {
+		t.Errorf("the original URL was asked %d times, %d retries", len(front.Log()), result.Retries)
+	}
+}
+
+func TestUntrustedCertificate(t *testing.T) {
+	t.Parallel()
+	server := pulltest.NewTLS(t, pulltest.Random(1, 1<<20))
+	_, err := openStore(t).Pull(t.Context(), Request{URL: server.URL}, nil)
+	wantReason(t, err, SourceUnavailable)
+	if !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("error %q", err)
+	}
+	if n := server.Connections(); n != 1 {
+		t.Errorf("%d connections: a certificate does not change by asking again", n)
+	}
+}
+
+// TestHTTP2IsNotUsed pulls from a server that would talk HTTP/2, which puts all
+// ranges onto one connection.
+func TestHTTP2IsNotUsed(t *testing.T) {
+	t.Parallel()
+	content := pulltest.RandomBytes(1, 40<<20)
+	var mu sync.Mutex
+	connections := map[string]bool{}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		connections[r.RemoteAddr] = true
+		mu.Unlock()
+		if r.ProtoMajor != 1 {
+			t.Errorf("%s was spoken", r.Proto)
+		}
+		w.Header().Set("ETag", pulltest.DefaultETag)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	roots := server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	result := mustPull(t, openStore(t), Request{URL: server.URL, RootCAs: roots, Connections: 4})
+	mu.Lock()
+	defer mu.Unlock()
+	if len(connections) < 2 || len(connections) > 4 || result.Connections > 4 {
+		t.Errorf("%d connections, result %+v", len(connections), result)
+	}
+}
+
+func TestDialerPolicy(t *testing.T) {
+	t.Parallel()
+	object := pulltest.Random(1, 1<<20)
+	server := pulltest.New(t, object)
+	byName := strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
+	for _, url := range []string{server.URL, byName} {
+		_, err := openStore(t).Pull(t.Context(), Request{URL: url, Addresses: AddressPolicy{Deny: DefaultDeny()}}, nil)
+		wantReason(t, err, PolicyDenied)
+	}
+	if n := server.Connections(); n != 0 {
+		t.Errorf("%d connections were made to a denied address", n)
+	}
+	allow := AddressPolicy{Deny: DefaultDeny(), Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	mustPull(t, openStore(t), Request{URL: server.URL, Addresses: allow})
+}

@@ -1,0 +1,247 @@
+package pull
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
+)
+
+// TestServers pulls from servers of every kind. Whatever they do, the bytes that
+// are published are right, and a failure leaves nothing behind.
+func TestServers(t *testing.T) {
+	t.Parallel()
+	object := pulltest.Random(1, objectSize)
+	digest := pulltest.Digest(object)
+	other := pulltest.Random(2, objectSize)
+	const probe = probeSize
+	tests := []struct {
+		name       string
+		behaviours []pulltest.Behaviour
+		noDigest   bool
+		request    Request // URL and digest are filled in
+		want       Reason
+		say        string  // in the error
+		serial     bool    // wanted, instead of ranges
+		sentMost   float64 // most bytes the server may have sent, in objects; 0 is 1.01
+	}{
+		{name: "ranges"},
+		{name: "ranges without a digest", noDigest: true},
+		{name: "one connection", request: Request{Connections: 1}},
+		{name: "64 connections", request: Request{Connections: 64}},
+		{name: "verified on the medium", request: Request{Verify: VerifyMedia}},
+		{name: "keep-alive refused", behaviours: be(func(x *pulltest.Exchange) { x.Close = true })},
+		{name: "ranges in chunks", behaviours: be(pulltest.Frame(pulltest.Chunked))},
+		{name: "ranges until the connection closes", behaviours: be(pulltest.Frame(pulltest.UntilClose))},
+		{name: "no ranges", behaviours: be(pulltest.NoRanges), serial: true},
+		{name: "no ranges, no digest", behaviours: be(pulltest.NoRanges), noDigest: true, serial: true},
+		{name: "no ranges, chunked", behaviours: be(pulltest.NoRanges, pulltest.Frame(pulltest.Chunked)), noDigest: true, serial: true},
+		{name: "no ranges, until close, digest", behaviours: be(pulltest.NoRanges, pulltest.Frame(pulltest.UntilClose)), serial: true},
+		{name: "no ranges, until close, no digest", behaviours: be(pulltest.NoRanges, pulltest.Frame(pulltest.UntilClose)), noDigest: true,
+			want: InvalidSource, say: "give the object's digest"},
+		{name: "announces no ranges, serves them", behaviours: be(pulltest.Header("Accept-Ranges", "none"))},
+		{name: "announces ranges, serves none", behaviours: be(pulltest.NoRanges, pulltest.Header("Accept-Ranges", "bytes")), serial: true},
+		{name: "no Content-Range", behaviours: be(pulltest.OnRange(pulltest.NoHeader("Content-Range"))), serial: true, sentMost: 1.4},
+		{name: "unparseable Content-Range", behaviours: be(pulltest.OnRange(pulltest.Header("Content-Range", "bytes 0-9"))), serial: true, sentMost: 1.4},
+		{name: "unknown total", behaviours: be(pulltest.OnRange(pulltest.Total("*"))), serial: true, sentMost: 1.4},
+		{name: "multipart", behaviours: be(pulltest.OnRange(pulltest.Header("Content-Type", "multipart/byteranges; boundary=x"))), serial: true, sentMost: 1.4},
+		{name: "weak validator, digest", behaviours: be(pulltest.Header("ETag", `W/"v1"`))},
+		{name: "weak validator, no digest", behaviours: be(pulltest.Header("ETag", `W/"v1"`)), noDigest: true, serial: true, sentMost: 1.4},
+		{name: "no validator, no digest", behaviours: be(pulltest.NoHeader("ETag")), noDigest: true, serial: true, sentMost: 1.4},
+		{name: "an old Last-Modified, no digest", behaviours: be(pulltest.NoHeader("ETag"), pulltest.Header("Last-Modified", "Fri, 01 May 2020 11:00:00 GMT")), noDigest: true},
+		{name: "first range shifted by one", behaviours: be(pulltest.OnRange(pulltest.Shifted(1))), serial: true, sentMost: 2.5},
+		{name: "later ranges shifted by one", behaviours: be(pulltest.Later(pulltest.Shifted(1))), serial: true, sentMost: 3},
+		{name: "one range shifted", behaviours: be(pulltest.OnNumber(2, pulltest.Shifted(1))), sentMost: 1.4},
+		{name: "ranges start elsewhere", behaviours: be(pulltest.Later(pulltest.Shifted(-4096))), serial: true, sentMost: 3},
+		{name: "ranges end later", behaviours: be(pulltest.Later(func(x *pulltest.Exchange) {
+			x.Body.End = min(x.Body.End+10, x.Content.Size())
+			x.SetContentRange(x.Body, x.Content.Size())
+		})), request: Request{Connections: 1}, serial: true, sentMost: 3},
+		{name: "short chunked ranges", behaviours: be(pulltest.Later(pulltest.Frame(pulltest.Chunked), pulltest.ShortBy(100))), serial: true, sentMost: 8},
+		{name: "one short chunked range", behaviours: be(pulltest.OnNumber(1, pulltest.Frame(pulltest.Chunked), pulltest.ShortBy(100))), sentMost: 1.4},
+		{name: "short first range", behaviours: be(pulltest.OnRange(pulltest.Frame(pulltest.Chunked), pulltest.ShortBy(1))), serial: true, sentMost: 8},
+		{name: "longer chunked ranges", behaviours: be(pulltest.Later(pulltest.Frame(pulltest.Chunked), pulltest.Longer(1))), serial: true, sentMost: 8},
+		{name: "longer ranges", behaviours: be(pulltest.Later(pulltest.Longer(5))), serial: true, sentMost: 8},
+		{name: "wrong Content-Length", behaviours: be(pulltest.Later(pulltest.ContentLength(4096))), serial: true, sentMost: 8},
+		{name: "early end", behaviours: be(pulltest.OnRange(pulltest.EarlyEnd(1<<20 + 17)))},
+		{name: "first range of one byte", behaviours: be(pulltest.OnRange(pulltest.EarlyEnd(1))), serial: true},
+		{name: "another total", behaviours: be(pulltest.Later(pulltest.Total("99999999"))), serial: true, sentMost: 3},
+		{name: "later ranges ignored", behaviours: be(pulltest.Later(pulltest.NoRanges)), serial: true, sentMost: 25},
+		{name: "one later range ignored", behaviours: be(pulltest.OnNumber(1, pulltest.NoRanges)), sentMost: 2.1},
+		{name: "an entity tag a connection", behaviours: be(func(x *pulltest.Exchange) {
+			x.Header.Set("ETag", fmt.Sprintf(`"%d"`, x.Number))
+		}), serial: true, sentMost: 4},
+		{name: "changed once, found by its tag", behaviours: be(pulltest.OnNumber(2, pulltest.Header("ETag", `"v2"`))), sentMost: 2},
+		{name: "412", behaviours: be(pulltest.Later(pulltest.Status(http.StatusPreconditionFailed))), serial: true, sentMost: 3},
+		{name: "416 in the middle", behaviours: be(pulltest.Later(pulltest.Status(http.StatusRequestedRangeNotSatisfiable))), serial: true, sentMost: 3},
+		{name: "416 first", behaviours: be(pulltest.OnRange(pulltest.Status(http.StatusRequestedRangeNotSatisfiable))), serial: true},
+		{name: "Content-Encoding", behaviours: be(pulltest.Header("Content-Encoding", "gzip")), want: UnsupportedContent, say: "gzip", sentMost: 0.3},
+		{name: "Content-Encoding identity", behaviours: be(pulltest.Header("Content-Encoding", "identity"))},
+		{name: "Content-Encoding in the middle", behaviours: be(pulltest.Later(pulltest.Header("Content-Encoding", "br"))), want: UnsupportedContent},
+		{name: "reset in the first range", behaviours: be(pulltest.OnNumber(0, pulltest.Reset(1<<20+99))), sentMost: 1.2},
+		{name: "every connection ends early", behaviours: be(pulltest.Cut(700 << 10))},
+		{name: "every connection is reset", behaviours: be(pulltest.Reset(700 << 10)), sentMost: 5},
+		{name: "cut in chunks", behaviours: be(pulltest.OnRange(pulltest.Frame(pulltest.Chunked), pulltest.Cut(2<<20+5)))},
+		{name: "connection closed without an answer", behaviours: be(pulltest.OnNumber(0, pulltest.Hang), pulltest.OnNumber(3, pulltest.Hang))},
+		{name: "no ranges, cut once", behaviours: be(pulltest.NoRanges, pulltest.OnNumber(0, pulltest.Cut(5<<20))), serial: true, sentMost: 1.5},
+		{name: "no ranges, always cut", behaviours: be(pulltest.NoRanges, pulltest.Cut(5<<20)), want: SourceUnavailable, sentMost: 1.5},
+		{name: "no ranges, chunked, cut", behaviours: be(pulltest.NoRanges, pulltest.Frame(pulltest.Chunked), pulltest.Cut(5<<20)), noDigest: true, want: SourceUnavailable, sentMost: 1.5},
+		{name: "503 now and then", behaviours: be(pulltest.When(every(3), pulltest.Status(http.StatusServiceUnavailable)))},
+		{name: "500 now and then", behaviours: be(pulltest.When(every(4), pulltest.Status(http.StatusInternalServerError)))},
+		{name: "only two connections served", behaviours: be(pulltest.When(func(x *pulltest.Exchange) bool {
+			return x.Number > 0 && x.Asked.Start%(8<<20) != 0 && x.Number < 20
+		}, pulltest.Status(http.StatusTooManyRequests)))},
+		{name: "401", behaviours: be(pulltest.Status(http.StatusUnauthorized)), want: Forbidden, say: "401", sentMost: 0.1},
+		{name: "403", behaviours: be(pulltest.Status(http.StatusForbidden)), want: Forbidden, sentMost: 0.1},
+		{name: "403 in the middle", behaviours: be(pulltest.Later(pulltest.Status(http.StatusForbidden))), want: Forbidden},
+		{name: "404", behaviours: be(pulltest.Status(http.StatusNotFound)), want: NotFound, say: "check the URL"},
+		{name: "410", behaviours: be(pulltest.Status(http.StatusGone)), want: NotFound},
+		{name: "400", behaviours: be(pulltest.Status(http.StatusBadRequest)), want: InvalidSource},
+		{name: "204", behaviours: be(pulltest.Status(http.StatusNoContent)), want: InvalidSource},
+		{name: "429", behaviours: be(pulltest.Status(http.StatusTooManyRequests, "Retry-After", "7")), want: SourceThrottled},
+		{name: "503", behaviours: be(pulltest.Status(http.StatusServiceUnavailable)), want: SourceThrottled},
+		{name: "500", behaviours: be(pulltest.Status(http.StatusInternalServerError)), want: SourceUnavailable},
+		{name: "too large", request: Request{MaxSize: objectSize - 1}, want: TooLarge, say: fmt.Sprint(objectSize), sentMost: 0.3},
+		{name: "just not too large", request: Request{MaxSize: objectSize}},
+		{name: "too large, no ranges", behaviours: be(pulltest.NoRanges), request: Request{MaxSize: objectSize - 1}, want: TooLarge},
+		{name: "too large, chunked", behaviours: be(pulltest.NoRanges, pulltest.Frame(pulltest.Chunked)), request: Request{MaxSize: objectSize - 1}, want: TooLarge},
+		{name: "huge total", behaviours: be(pulltest.OnRange(pulltest.Total("9223372036854775807"))), want: TooLarge, sentMost: 0.3},
+		{name: "overflowing total", behaviours: be(pulltest.OnRange(pulltest.Total("9223372036854775808"))), want: TooLarge, sentMost: 0.3},
+		{name: "negative total", behaviours: be(pulltest.OnRange(pulltest.Total("-1"))), want: InvalidSource, sentMost: 0.3},
+		{name: "negative Content-Length", behaviours: be(pulltest.NoRanges, pulltest.ContentLength(-5)), want: InvalidSource},
+		{name: "overflowing Content-Length", behaviours: be(pulltest.NoRanges, pulltest.Header("Content-Length", "9223372036854775808")), want: InvalidSource},
+		{name: "huge Content-Length", behaviours: be(pulltest.NoRanges, pulltest.Header("Content-Length", "9223372036854775807")), want: TooLarge},
+		{name: "login page", behaviours: be(pulltest.Page("application/octet-stream", "<!doctype html><form>")), want: UnsupportedContent, say: "HTML", sentMost: 0.1},
+		{name: "login page as 206", behaviours: be(func(x *pulltest.Exchange) {
+			page := []byte("<html>" + strings.Repeat(" please log in ", 1000))
+			x.Content = pulltest.Bytes(page)
+			x.Asked, x.Body = pulltest.Span{End: int64(len(page))}, pulltest.Span{End: int64(len(page))}
+			x.SetContentRange(x.Body, int64(len(page)))
+		}), want: UnsupportedContent, say: "HTML", sentMost: 0.1},
+		{name: "silent from the start", behaviours: be(pulltest.Stall(0)), request: Request{StallTimeout: 300 * time.Millisecond}, want: SourceStalled},
+		{name: "silent in the middle", behaviours: be(pulltest.Later(pulltest.Stall(100))), request: Request{StallTimeout: 300 * time.Millisecond}, want: SourceStalled},
+		{name: "a byte a second", behaviours: be(pulltest.Later(pulltest.Pace(20))), request: Request{StallTimeout: 700 * time.Millisecond}, want: SourceStalled, say: "fewer than"},
+		{name: "one silent connection", behaviours: be(pulltest.OnNumber(2, pulltest.Stall(100))), request: Request{StallTimeout: 300 * time.Millisecond}, sentMost: 1.1},
+		{name: "wrong bytes in ranges, right in one response", behaviours: be(pulltest.OnRange(pulltest.Corrupt(probe + 5))), serial: true, sentMost: 2.1},
+		{name: "other bytes than the digest's", behaviours: be(func(x *pulltest.Exchange) { x.Content = other }), want: DigestMismatch, say: "check which", sentMost: 2.1},
+		{name: "other bytes, no ranges", behaviours: be(pulltest.NoRanges, func(x *pulltest.Exchange) { x.Content = other }), want: DigestMismatch},
+		{name: "ignores If-Match", behaviours: be(func(x *pulltest.Exchange) { x.Request.Header.Del("If-Match") })},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := pulltest.New(t, object, tt.behaviours...)
+			store := openStore(t)
+			r := tt.request
+			r.URL, r.ImageName = server.URL+"?signature=SECRET", "disk"
+			if !tt.noDigest {
+				r.Digest = digest
+			}
+			result, err := store.Pull(t.Context(), r, nil)
+			if sent, most := float64(server.BytesSent())/objectSize, max(tt.sentMost, 1.01); sent > most {
+				t.Errorf("the server sent %.2f objects, want at most %.2f", sent, most)
+			}
+			wantReason(t, err, tt.want)
+			if err != nil {
+				checkFailure(t, store, err, tt.say)
+				return
+			}
+			checkResult(t, store, result, object, digest)
+			if result.Parallel == tt.serial {
+				t.Errorf("parallel is %t", result.Parallel)
+			}
+		})
+	}
+}
+
+func be(behaviours ...pulltest.Behaviour) []pulltest.Behaviour { return behaviours }
+
+// every admits each n-th request.
+func every(n int) func(*pulltest.Exchange) bool {
+	return func(x *pulltest.Exchange) bool { return x.Number%n == n-1 }
+}
+
+func checkFailure(t *testing.T, store *Store, err error, say string) {
+	t.Helper()
+	if !strings.Contains(err.Error(), say) || strings.Contains(err.Error(), "SECRET") {
+		t.Errorf("error %q, want it to say %q and no secret", err, say)
+	}
+	if blobs := entries(t, store.blobs.path); len(blobs) > 0 {
+		t.Errorf("after a failure there are the blobs %v", blobs)
+	}
+	if images := entries(t, store.images.path); len(images) > 0 {
+		t.Errorf("after a failure there are the images %v", images)
+	}
+}
+
+func checkResult(t *testing.T, store *Store, result Result, object pulltest.Content, digest string) {
+	t.Helper()
+	if result.Digest != digest || result.SizeBytes != object.Size() || result.Format != FormatRaw || result.VirtualSizeBytes != object.Size() {
+		t.Errorf("result %+v", result)
+	}
+	if got := fileDigest(t, result.Path); got != digest {
+		t.Errorf("%s has the digest %s, want %s", result.Path, got, digest)
+	}
+	if got := fileDigest(t, store.images.join("disk")); got != digest {
+		t.Errorf("images/disk has the digest %s, want %s", got, digest)
+	}
+	if result.TransferredBytes < object.Size() || result.Duration <= 0 || result.AverageBytesPerSecond <= 0 || result.Connections < 1 {
+		t.Errorf("result %+v", result)
+	}
+}
+
+// TestContents pulls objects of every kind, in ranges and as one response.
+func TestContents(t *testing.T) {
+	t.Parallel()
+	qcow2 := pulltest.Qcow2(1, 5<<20, 10<<30)
+	backing := bytes.Clone(qcow2)
+	backing[15] = 0xff
+	gzip := append([]byte("\x1f\x8b\x08\x00"), pulltest.RandomBytes(1, 5<<20)...)
+	vhd := append(pulltest.RandomBytes(1, 5<<20), append([]byte("conectix"), make([]byte, 504)...)...)
+	tests := []struct {
+		name    string
+		content []byte
+		format  Format
+		want    Result
+		reason  Reason
+	}{
+		{"qcow2", qcow2, FormatAuto, Result{Format: FormatQcow2, VirtualSizeBytes: 10 << 30}, ""},
+		{"one byte", []byte{0}, FormatAuto, Result{Format: FormatRaw, VirtualSizeBytes: 1}, ""},
+		{"exactly the first range", make([]byte, probeSize), FormatAuto, Result{Format: FormatRaw, VirtualSizeBytes: probeSize}, ""},
+		{"one byte more", make([]byte, probeSize+1), FormatAuto, Result{Format: FormatRaw, VirtualSizeBytes: probeSize + 1, Parallel: true}, ""},
+		{"backing file", backing, FormatAuto, Result{}, UnsupportedContent},
+		{"backing file, opaque", backing, FormatOpaque, Result{Format: FormatOpaque}, ""},
+		{"gzip", gzip, FormatAuto, Result{}, UnsupportedContent},
+		{"gzip as raw", gzip, FormatRaw, Result{}, UnsupportedContent},
+		{"gzip, opaque", gzip, FormatOpaque, Result{Format: FormatOpaque}, ""},
+		{"a VHD by its footer", vhd, FormatRaw, Result{}, UnsupportedContent},
+		{"empty", nil, FormatOpaque, Result{}, UnsupportedContent},
+	}
+	for _, tt := range tests {
+		for _, ranges := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/ranges=%t", tt.name, ranges), func(t *testing.T) {
+				t.Parallel()
+				var behaviours []pulltest.Behaviour
+				if !ranges {
+					behaviours = be(pulltest.NoRanges)
+				}
+				server := pulltest.New(t, pulltest.Bytes(tt.content), behaviours...)
+				store := openStore(t)
+				result, err := store.Pull(t.Context(), Request{URL: server.URL, Format: tt.format}, nil)
+				wantReason(t, err, tt.reason)
+				if err != nil {
+					checkFailure(t, store, err, "")
+					return
+				}
+				parallel := ranges && len(tt.content) > probeSize
+				if result.Format != tt.want.Format || result.VirtualSizeBytes != tt.want.VirtualSizeBytes || result.Parallel != parallel {
+					t.Errorf("result %+v, want %+v", result, tt.want)
+				}
+			})
+		}
+	}
+}
