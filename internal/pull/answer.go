@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -136,12 +137,12 @@ func rangeOf(h http.Header) (given contentRange, usable bool, err error) {
 	if len(values) != 1 || strings.EqualFold(strings.TrimSpace(mediaType), "multipart/byteranges") {
 		return contentRange{}, false, nil
 	}
-	switch given, err = parseContentRange(values[0]); err {
-	case nil:
+	switch given, err = parseContentRange(values[0]); {
+	case err == nil:
 		return given, true, nil
-	case errRangeOverflow:
+	case errors.Is(err, errRangeOverflow):
 		return given, false, fail(TooLarge, "the server answers Content-Range %.80q, a size beyond 63 bits", values[0])
-	case errRangeNegative:
+	case errors.Is(err, errRangeNegative):
 		return given, false, fail(InvalidSource, "the server answers Content-Range %.80q, a negative size", values[0])
 	default:
 		return given, false, nil

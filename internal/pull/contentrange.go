@@ -72,7 +72,7 @@ func parseComplete(text string) (int64, error) {
 		return -1, nil
 	}
 	if digits, negative := strings.CutPrefix(text, "-"); negative {
-		if _, err := parseDigits(digits); err != errRangeSyntax {
+		if _, err := parseDigits(digits); !errors.Is(err, errRangeSyntax) {
 			return 0, errRangeNegative
 		}
 	}

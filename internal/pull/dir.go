@@ -181,11 +181,10 @@ func (d *dir) names() ([]string, error) {
 // follows no link. A missing entry is no error.
 func (d *dir) remove(name string) error {
 	err := unix.Unlinkat(d.fd(), name, 0)
-	switch err {
-	case nil, unix.ENOENT:
+	switch {
+	case err == nil || err == unix.ENOENT:
 		return nil
-	case unix.EISDIR, unix.EPERM: // EPERM: what POSIX has unlink say of a directory
-	default:
+	case err != unix.EISDIR && err != unix.EPERM: // EPERM: what POSIX has unlink say of a directory
 		return &fs.PathError{Op: "unlink", Path: d.join(name), Err: err}
 	}
 	f, err := d.open(name, unix.O_DIRECTORY|unix.O_RDONLY, 0)

@@ -87,8 +87,9 @@ type run struct {
 
 func (p *run) terms() terms { return terms{maxSize: p.job.MaxSize, digest: p.job.digest != ""} }
 
-func (p *run) log(message string, err error) {
-	p.store.log.Info(message, "url", redacted(p.job.url), "error", err)
+// log notes something that went wrong and is dealt with.
+func (p *run) log(what string, err error) {
+	p.store.log.Info("pull goes on", "what", what, "url", redacted(p.job.url), "error", err)
 }
 
 // retried counts and logs a request that is made again.

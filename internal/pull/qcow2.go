@@ -60,7 +60,8 @@ func parseQcow2(head []byte, total int64) (qcow2Header, error) {
 	if err := checkTables(head, total); err != nil {
 		return h, err
 	}
-	return h, h.parseFeatures(head)
+	err := h.parseFeatures(head)
+	return h, err
 }
 
 // parseFeatures reads the part of the header that version 3 added.

@@ -147,7 +147,10 @@ func newJob(r Request) (*job, error) {
 			return nil, err
 		}
 	}
-	return j, j.checkOptions()
+	if err := j.checkOptions(); err != nil {
+		return nil, err
+	}
+	return j, nil
 }
 
 // Check reports what is wrong with a request before anything is asked or opened.

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ func parseRetryAfter(h http.Header, now time.Time) time.Duration {
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	if seconds, err := parseDigits(value); err == nil {
 		return time.Duration(min(seconds, int64(most/time.Second))) * time.Second
-	} else if err == errRangeOverflow {
+	} else if errors.Is(err, errRangeOverflow) {
 		return most
 	}
 	date, err := http.ParseTime(value)

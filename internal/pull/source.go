@@ -132,7 +132,7 @@ func (s *source) roundTrip(ctx context.Context, at target, asked *span, v valida
 	req := s.request(r.ctx, at, asked, v)
 	sent := time.Now()
 	r.watch()
-	resp, err := s.transport.RoundTrip(req)
+	resp, err := s.transport.RoundTrip(req) //nolint:bodyclose // the response takes the body over, and close closes it
 	r.unwatch()
 	if err != nil {
 		err = r.explain(err)
@@ -177,7 +177,7 @@ var errSilent = errors.New("no byte came")
 // the pull's rate, and ended when the server stays silent.
 type response struct {
 	source *source
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // the request's own, as http.Request holds it
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 
@@ -283,8 +283,8 @@ func (r *response) explain(err error) error {
 	if denied, ok := errors.AsType[*Error](err); ok {
 		return denied // by the dialer
 	}
-	switch cause := context.Cause(r.ctx); {
-	case cause == errSilent:
+	switch {
+	case errors.Is(context.Cause(r.ctx), errSilent):
 		return fail(SourceStalled, "the server sent nothing for %s", r.source.job.StallTimeout)
 	case r.ctx.Err() != nil:
 		return r.ctx.Err()

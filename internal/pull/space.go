@@ -32,7 +32,8 @@ type reservation struct {
 // or gone.
 func (s *space) reserve(file *os.File, size int64) (*reservation, error) {
 	r := &reservation{space: s, file: file}
-	return r, r.extend(size)
+	err := r.extend(size)
+	return r, err
 }
 
 // extend makes the room size bytes in all.

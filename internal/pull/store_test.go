@@ -57,11 +57,24 @@ func TestOpenRefuses(t *testing.T) {
 		prepare func(t *testing.T, path string)
 		say     string
 	}{
-		{"another directory", func(t *testing.T, path string) { write(t, filepath.Join(path, "notes.txt"), "x") }, "neither empty nor a store"},
-		{"another layout", func(t *testing.T, path string) { write(t, filepath.Join(path, storeFile), "cloudimage-store 2\n") }, "cloudimage-store 2"},
-		{"STORE as a link", func(t *testing.T, path string) { symlink(t, "/etc/hostname", filepath.Join(path, storeFile)) }, "not a file of this store"},
-		{"LOCK as a link", func(t *testing.T, path string) { symlink(t, "/tmp/planted", filepath.Join(path, lockFile)) }, "LOCK"},
+		{"another directory", func(t *testing.T, path string) {
+			t.Helper()
+			write(t, filepath.Join(path, "notes.txt"), "x")
+		}, "neither empty nor a store"},
+		{"another layout", func(t *testing.T, path string) {
+			t.Helper()
+			write(t, filepath.Join(path, storeFile), "cloudimage-store 2\n")
+		}, "cloudimage-store 2"},
+		{"STORE as a link", func(t *testing.T, path string) {
+			t.Helper()
+			symlink(t, "/etc/hostname", filepath.Join(path, storeFile))
+		}, "not a file of this store"},
+		{"LOCK as a link", func(t *testing.T, path string) {
+			t.Helper()
+			symlink(t, "/tmp/planted", filepath.Join(path, lockFile))
+		}, "LOCK"},
 		{"blobs as a link", func(t *testing.T, path string) {
+			t.Helper()
 			s, err := Open(t.Context(), path, OpenOptions{})
 			if err := errors.Join(err, s.Close(), os.RemoveAll(filepath.Join(path, "blobs"))); err != nil {
 				t.Fatal(err)
@@ -69,6 +82,7 @@ func TestOpenRefuses(t *testing.T) {
 			symlink(t, t.TempDir(), filepath.Join(path, "blobs"))
 		}, "blobs"},
 		{"a file", func(t *testing.T, path string) {
+			t.Helper()
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}
@@ -193,23 +207,44 @@ func TestPlanted(t *testing.T) {
 		plant func(t *testing.T, blob, outside string)
 		kept  bool // what was planted serves
 	}{
-		{"right bytes", func(t *testing.T, blob, _ string) { write(t, blob, string(right)) }, true},
-		{"wrong bytes of the right size", func(t *testing.T, blob, _ string) { write(t, blob, string(wrong)) }, false},
-		{"fewer bytes", func(t *testing.T, blob, _ string) { write(t, blob, string(right[:1<<20])) }, false},
-		{"nothing in it", func(t *testing.T, blob, _ string) { write(t, blob, "") }, false},
-		{"a link to right bytes", func(t *testing.T, blob, outside string) { symlink(t, outside, blob) }, false},
+		{"right bytes", func(t *testing.T, blob, _ string) {
+			t.Helper()
+			write(t, blob, string(right))
+		}, true},
+		{"wrong bytes of the right size", func(t *testing.T, blob, _ string) {
+			t.Helper()
+			write(t, blob, string(wrong))
+		}, false},
+		{"fewer bytes", func(t *testing.T, blob, _ string) {
+			t.Helper()
+			write(t, blob, string(right[:1<<20]))
+		}, false},
+		{"nothing in it", func(t *testing.T, blob, _ string) {
+			t.Helper()
+			write(t, blob, "")
+		}, false},
+		{"a link to right bytes", func(t *testing.T, blob, outside string) {
+			t.Helper()
+			symlink(t, outside, blob)
+		}, false},
 		{"a hard link to right bytes", func(t *testing.T, blob, outside string) {
+			t.Helper()
 			if err := os.Link(outside, blob); err != nil {
 				t.Fatal(err)
 			}
 		}, false},
-		{"a dangling link", func(t *testing.T, blob, _ string) { symlink(t, "/nonexistent/x", blob) }, false},
+		{"a dangling link", func(t *testing.T, blob, _ string) {
+			t.Helper()
+			symlink(t, "/nonexistent/x", blob)
+		}, false},
 		{"a directory", func(t *testing.T, blob, _ string) {
+			t.Helper()
 			if err := os.Mkdir(blob, 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}, false},
 		{"a pipe", func(t *testing.T, blob, _ string) {
+			t.Helper()
 			if err := unix.Mkfifo(blob, 0o644); err != nil {
 				t.Fatal(err)
 			}

@@ -241,6 +241,7 @@ type corrupted struct {
 	at int64
 }
 
+// ReadAt implements io.ReaderAt.
 func (c corrupted) ReadAt(p []byte, offset int64) (int, error) {
 	n, err := c.Content.ReadAt(p, offset)
 	if i := c.at - offset; i >= 0 && i < int64(n) {

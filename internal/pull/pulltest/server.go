@@ -98,7 +98,7 @@ func start(tb testing.TB, listener net.Listener, scheme string, content Content,
 		URL:     scheme + "://" + listener.Addr().String() + "/image",
 		content: content, behaviours: behaviours, listener: listener, open: map[net.Conn]bool{},
 	}
-	s.ctx, s.stop = context.WithCancel(context.Background()) //nolint:forbidigo // outlives tb.Context, which ends before Cleanup
+	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(tb.Context())) // which ends before Cleanup
 	s.handlers.Go(s.accept)
 	tb.Cleanup(s.Close)
 	return s
@@ -253,46 +253,66 @@ func (x *Exchange) write(ctx context.Context, conn net.Conn, requests io.Reader)
 	if _, err := io.WriteString(conn, x.head()); err != nil {
 		return 0, err
 	}
-	body := x.body()
 	out := bufio.NewWriterSize(conn, 64<<10)
+	sent, err = x.send(ctx, out)
+	if flushed := out.Flush(); err == nil {
+		err = flushed
+	}
+	if errors.Is(err, errStop) {
+		err = x.misbehave(ctx, conn, requests)
+	}
+	return sent, err
+}
+
+// errStop ends a body where its exchange stops it.
+var errStop = errors.New("the body stops on purpose")
+
+// send writes the body.
+func (x *Exchange) send(ctx context.Context, out *bufio.Writer) (sent int64, err error) {
+	body := x.body()
 	buf := make([]byte, 32<<10)
 	for {
-		limit := int64(len(buf))
-		if x.BytesPerSecond > 0 {
-			limit = max(1, min(limit, x.BytesPerSecond/20))
-		}
-		for _, stop := range []int64{x.CutAfter, x.StallAfter} {
-			if stop != Never {
-				limit = min(limit, stop-sent)
-			}
-		}
+		limit := x.limit(sent, int64(len(buf)))
 		if limit == 0 {
-			_ = out.Flush()
-			return sent, x.misbehave(ctx, conn, requests)
+			return sent, errStop
 		}
 		n, err := body.Read(buf[:limit])
-		if n > 0 {
-			if err := x.piece(out, buf[:n]); err != nil {
-				return sent, err
-			}
-			sent += int64(n)
-			if err := x.pace(ctx, out, n); err != nil {
-				return sent, err
-			}
+		if n == 0 && err == io.EOF {
+			return sent, x.end(out)
 		}
-		if err == io.EOF {
-			break
+		if err != nil && err != io.EOF {
+			return sent, err
 		}
-		if err != nil {
+		if err := x.piece(out, buf[:n]); err != nil {
+			return sent, err
+		}
+		sent += int64(n)
+		if err := x.pace(ctx, out, n); err != nil {
 			return sent, err
 		}
 	}
-	if x.Framing == Chunked {
-		if _, err := io.WriteString(out, "0\r\n\r\n"); err != nil {
-			return sent, err
+}
+
+// limit is how much may be sent at once after the first bytes of the body.
+func (x *Exchange) limit(sent, most int64) int64 {
+	if x.BytesPerSecond > 0 {
+		most = max(1, min(most, x.BytesPerSecond/20))
+	}
+	for _, stop := range []int64{x.CutAfter, x.StallAfter} {
+		if stop != Never {
+			most = min(most, stop-sent)
 		}
 	}
-	return sent, out.Flush()
+	return most
+}
+
+// end marks the end of the body.
+func (x *Exchange) end(out io.Writer) error {
+	if x.Framing != Chunked {
+		return nil
+	}
+	_, err := io.WriteString(out, "0\r\n\r\n")
+	return err
 }
 
 // misbehave cuts the connection, or keeps it open and silent.
