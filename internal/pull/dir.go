@@ -213,12 +213,19 @@ func (d *dir) remove(name string) error {
 func (d *dir) moveNew(from *dir, old, name string) error {
 	err := unix.Renameat2(from.fd(), old, d.fd(), name, unix.RENAME_NOREPLACE)
 	if err == unix.EINVAL || err == unix.ENOSYS || err == unix.EPERM { // a filesystem or sandbox without it
-		if err = unix.Linkat(from.fd(), old, d.fd(), name, 0); err == nil {
-			err = unix.Unlinkat(from.fd(), old, 0)
-		}
+		err = d.linkNew(from, old, name)
 	}
 	if err != nil {
 		return &fs.PathError{Op: "publish", Path: d.join(name), Err: err}
 	}
 	return nil
+}
+
+// linkNew is moveNew in two steps. A power cut between them leaves both names,
+// which is why nothing under partial/ is opened before it has one name only.
+func (d *dir) linkNew(from *dir, old, name string) error {
+	if err := unix.Linkat(from.fd(), old, d.fd(), name, 0); err != nil {
+		return err
+	}
+	return unix.Unlinkat(from.fd(), old, 0)
 }
