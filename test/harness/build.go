@@ -37,13 +37,13 @@ func Build(ctx context.Context, options BuildOptions) (Binaries, error) {
 	if err := noteSources(repository); err != nil {
 		return Binaries{}, err
 	}
-	args := []string{"build", "-C", repository, "-trimpath", "-o", options.Dir + string(filepath.Separator)}
-	env := append(os.Environ(), "CGO_ENABLED=0")
+	// The same flags as `go test` and `go build` without any, so that compiled dependencies are shared with whoever calls this.
+	args := []string{"build", "-C", repository, "-o", options.Dir + string(filepath.Separator)}
 	if options.Race {
-		args, env = append(args, "-race"), append(os.Environ(), "CGO_ENABLED=1")
+		args = append(args, "-race")
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/manager", "./cmd/node-agent")...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = env, options.Output, options.Output
+	cmd.Stdout, cmd.Stderr = options.Output, options.Output
 	if err := cmd.Run(); err != nil {
 		return Binaries{}, fmt.Errorf("build manager and node-agent: %w", err)
 	}

@@ -14,7 +14,6 @@ import (
 // and once the server is well the image becomes ready.
 func TestFaultyOrigin(t *testing.T) {
 	t.Parallel()
-	g := newGroup(t, "faulty", 1)
 	tests := []struct {
 		name  string
 		fault origin.Fault
@@ -26,6 +25,8 @@ func TestFaultyOrigin(t *testing.T) {
 	}
 	for i, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t, test.name, 1)
 			f := g.serve(t, 16*mib, uint64(i), origin.File{Fault: test.fault})
 			g.apply(t, test.name, f, nil)
 			eventually(t, "three answers, or one whole", func(context.Context) error {

@@ -60,7 +60,7 @@ func (g *group) add(t *testing.T, name string) *harness.Node {
 	}
 	g.nodes = append(g.nodes, node)
 	t.Cleanup(func() {
-		if err := suite.cluster.RemoveNode(context.Background(), name); err != nil {
+		if err := suite.cluster.RemoveNode(context.WithoutCancel(t.Context()), name); err != nil {
 			t.Error(err)
 		}
 	})
@@ -79,7 +79,7 @@ func (g *group) waitAgent(t *testing.T, node *harness.Node) {
 // explain prints what a person would ask for first.
 func (g *group) explain(t *testing.T) {
 	t.Helper()
-	out, err := suite.cluster.Kubectl(context.Background(), nil, "get", "cimg,nimg", "-o", "yaml", "--show-managed-fields=false")
+	out, err := suite.cluster.Kubectl(context.WithoutCancel(t.Context()), nil, "get", "cimg,nimg", "-o", "yaml", "--show-managed-fields=false")
 	t.Logf("objects (%v):\n%s", err, out)
 	t.Logf("manager:\n%s", process.Tail(suite.cluster.Manager().LogPath, 40))
 	for _, node := range g.nodes {
@@ -125,7 +125,7 @@ func (g *group) apply(t *testing.T, name string, f *file, change func(*v1alpha1.
 		if t.Failed() {
 			g.explain(t)
 		}
-		err := suite.client.Delete(context.Background(), image)
+		err := suite.client.Delete(context.WithoutCancel(t.Context()), image)
 		if err != nil && !apierrors.IsNotFound(err) {
 			t.Error(err)
 		}
