@@ -87,7 +87,8 @@ func parseAgent(args []string, stderr io.Writer) (agentOptions, logr.Logger, err
 	if err := flags.Parse(args); err != nil {
 		return opts, logr.Logger{}, err
 	}
-	return opts, zap.New(zap.UseFlagOptions(&logging)), opts.check(flags.Args())
+	err := opts.check(flags.Args())
+	return opts, zap.New(zap.UseFlagOptions(&logging)), err
 }
 
 // check refuses what cannot work, and reads the address policy.
@@ -166,7 +167,7 @@ func (a *agent) Start(ctx context.Context) error {
 		store: store, addresses: a.opts.addresses,
 		userAgent: fmt.Sprintf("cloudimage-node-agent/%s (%s)", version, a.opts.node),
 	}
-	images := controller.NewImages(node, controller.ImagesOptions{
+	images := controller.NewImages(ctx, node, controller.ImagesOptions{
 		Concurrent: a.opts.concurrentPulls, Now: time.Now, Random: rand.Float64, Metrics: a.metrics, Log: a.logger.WithName("images"),
 	})
 	defer images.Stop()

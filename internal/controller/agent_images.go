@@ -53,9 +53,10 @@ type ImagesOptions struct {
 	Log     logr.Logger
 }
 
-// NewImages makes the images of a node. Stop ends what it starts.
-func NewImages(store Store, options ImagesOptions) *Images {
-	ctx, stop := context.WithCancel(context.Background())
+// NewImages makes the images of a node. What they start ends with the context;
+// Stop ends it too, and waits.
+func NewImages(ctx context.Context, store Store, options ImagesOptions) *Images {
+	ctx, stop := context.WithCancel(ctx)
 	return &Images{
 		ImagesOptions: options, store: store,
 		pulls: make(chan struct{}, options.Concurrent), adopts: make(chan struct{}, 1), changed: make(chan struct{}, 1),

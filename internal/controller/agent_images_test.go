@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -118,9 +119,9 @@ func order(name, digest string, action v1alpha1.ImageAction) v1alpha1.AssignedIm
 
 func withImages(t *testing.T, concurrent int, run func(im *Images, m *memoryStore)) {
 	t.Helper()
-	synctest.Test(t, func(*testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := &memoryStore{blobs: map[string]bool{}, links: map[string]string{}}
-		im := NewImages(m, ImagesOptions{
+		im := NewImages(t.Context(), m, ImagesOptions{
 			Concurrent: concurrent, Now: time.Now, Random: func() float64 { return 0.5 },
 			Metrics: NewAgentMetrics(prometheus.NewRegistry()), Log: logr.Discard(),
 		})
@@ -253,9 +254,7 @@ func TestImagesCarryOutOrders(t *testing.T) {
 				for _, digest := range tt.blobs {
 					m.blobs[digest] = true
 				}
-				for name, digest := range tt.links {
-					m.links[name] = digest
-				}
+				maps.Copy(m.links, tt.links)
 				for i, step := range tt.steps {
 					im.Sync(step.orders, tt.reported)
 					time.Sleep(step.wait)

@@ -68,6 +68,7 @@ func (r *Reporter) Reconcile(ctx context.Context, request reconcile.Request) (re
 		if wait := r.lastWrite.Add(r.jittered(progressEvery)).Sub(now); wait > 0 {
 			return reconcile.Result{RequeueAfter: wait}, nil
 		}
+	case worthNow:
 	}
 	updated := object.DeepCopy()
 	updated.Status = next

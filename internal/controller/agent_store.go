@@ -10,13 +10,22 @@ import (
 
 // Store is a node's store and the engine that fills it, as the agent uses them.
 type Store interface {
+	Puller
+	Shelf
+}
+
+// Puller brings images onto the disk. An error tells its reason, see reasonOf.
+type Puller interface {
 	// Pull fetches what is missing of an image, verifies it on disk and links it.
-	// It reports the bytes that are complete as they grow. An error tells its
-	// reason, see reasonOf.
+	// It reports the bytes that are complete as they grow.
 	Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(bytes int64)) (Pulled, error)
 	// Adopt verifies and links bytes that lie on the disk already; ErrNotOnDisk if
 	// there are none of that digest.
 	Adopt(ctx context.Context, image v1alpha1.AssignedImage) (Pulled, error)
+}
+
+// Shelf is what lies on the disk.
+type Shelf interface {
 	// Drop removes an image's link; with purge also its bytes, unless another link
 	// names them.
 	Drop(name string, purge bool) error

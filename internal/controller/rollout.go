@@ -149,7 +149,7 @@ func limitOf(v *imageView) int {
 // every node would see while none is ready, or too many failures.
 func brokenBy(v *imageView) string {
 	ready, terminal := 0, 0
-	var content, any string
+	var content, last string
 	for i := range v.nodes {
 		n := &v.nodes[i]
 		if n.state == nodeReady {
@@ -159,7 +159,7 @@ func brokenBy(v *imageView) string {
 			continue
 		}
 		terminal++
-		any = n.status.Reason
+		last = n.status.Reason
 		if aboutContent(n.status.Reason) {
 			content = n.status.Reason
 		}
@@ -168,7 +168,7 @@ func brokenBy(v *imageView) string {
 	case content != "" && ready == 0:
 		return content
 	case terminal >= max(breakerFailures, limitOf(v)):
-		return any
+		return last
 	default:
 		return ""
 	}
