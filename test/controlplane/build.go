@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/process"
 )
 
 // target is one program of the recipe.
@@ -76,10 +78,7 @@ func (r recipe) build(ctx context.Context, final string, output io.Writer) error
 		args := append([]string{"build", "-C", r.module, "-o", filepath.Join(partial, target.name)}, target.flags...)
 		cmd := exec.CommandContext(ctx, "go", append(args, target.pkg)...)
 		cmd.Env, cmd.Stdout, cmd.Stderr = r.environment(), output, output
-		// go removes its work folder and ends its compilers when it is interrupted, not when it is killed.
-		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-		cmd.WaitDelay = 10 * time.Second
-		if err := cmd.Run(); err != nil {
+		if err := process.Run(cmd); err != nil {
 			return errors.Join(fmt.Errorf("build %s: %w", target.name, err), os.RemoveAll(partial))
 		}
 		fmt.Fprintf(output, "built %s in %s\n", target.name, time.Since(start).Round(time.Second))

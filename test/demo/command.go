@@ -7,10 +7,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
-	"syscall"
-	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/process"
 )
 
 // show prints a command line as typed, runs exactly that with bash, and prints what it printed.
@@ -33,10 +32,7 @@ func (s *story) bash(ctx context.Context, line string, echo *indented) (string, 
 		defer echo.flush()
 	}
 	cmd.Stderr = cmd.Stdout
-	// The kernel kills the child when the thread that started it ends, so this thread must stay.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := cmd.Run(); err != nil {
+	if err := process.Run(cmd); err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
@@ -45,14 +41,11 @@ func (s *story) bash(ctx context.Context, line string, echo *indented) (string, 
 	return strings.TrimSpace(output.String()), nil
 }
 
-// command ends with all its children, when the context does or when this process does.
+// command has the environment that the story tells a person to export.
 func (s *story) command(ctx context.Context, line string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", line)
 	cmd.Dir = s.repository
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.plane.KubeconfigPath, "PATH="+s.path())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 2 * time.Second
 	return cmd
 }
 
@@ -66,10 +59,8 @@ func (s *story) watch(ctx context.Context, line string, body func() error) error
 		echo := &indented{printer: s.out}
 		cmd := s.command(watching, line)
 		cmd.Stdout, cmd.Stderr = echo, echo
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
 		// It is cut off when the body is through, so how it ends says nothing.
-		_ = cmd.Run()
+		_ = process.Run(cmd)
 	}()
 	err := body()
 	cancel()

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
+	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/process"
 )
 
 // Binaries are the paths of the programs under test.
@@ -44,7 +45,7 @@ func Build(ctx context.Context, options BuildOptions) (Binaries, error) {
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/manager", "./cmd/node-agent")...)
 	cmd.Stdout, cmd.Stderr = options.Output, options.Output
-	if err := cmd.Run(); err != nil {
+	if err := process.Run(cmd); err != nil {
 		return Binaries{}, fmt.Errorf("build manager and node-agent: %w", err)
 	}
 	return Binaries{

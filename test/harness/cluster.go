@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
+	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/process"
 )
 
 const (
@@ -80,7 +81,7 @@ func (c *Cluster) Kubectl(ctx context.Context, stdin io.Reader, args ...string) 
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.options.ControlPlane.KubeconfigPath)
 	var output bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &output, &output
-	if err := cmd.Run(); err != nil {
+	if err := process.Run(cmd); err != nil {
 		return output.String(), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(output.Bytes()))
 	}
 	return output.String(), nil

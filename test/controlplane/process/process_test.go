@@ -2,6 +2,7 @@ package process_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -148,4 +149,26 @@ func start(t *testing.T, script string) *process.Process {
 		t.Fatal(err)
 	}
 	return p
+}
+
+func TestRunEndsTheWholeGroup(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	pids := filepath.Join(t.TempDir(), "pids")
+	cmd := exec.CommandContext(ctx, "bash", "-c", `(echo $BASHPID >"`+pids+`"; exec sleep 600) | sleep 600`)
+	if err := process.Run(cmd); err == nil {
+		t.Error("an interrupted command did not fail")
+	}
+	data, err := os.ReadFile(pids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var child int
+	if _, err := fmt.Sscan(string(data), &child); err != nil {
+		t.Fatal(err)
+	}
+	if runs(child) {
+		t.Errorf("child %d outlived its command", child)
+	}
 }
