@@ -13,12 +13,11 @@ import (
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=nimg,categories=cloudimages
 // +kubebuilder:printcolumn:name="Storage",type=string,JSONPath=`.status.conditions[?(@.type=="StorageReady")].status`
-// +kubebuilder:printcolumn:name="Images",type=string,JSONPath=`.status.images[*].name`
-// +kubebuilder:printcolumn:name="States",type=string,JSONPath=`.status.images[*].state`
 // +kubebuilder:printcolumn:name="Blob-Bytes",type=integer,format=int64,JSONPath=`.status.storage.blobBytes`
-// +kubebuilder:printcolumn:name="Available",type=integer,format=int64,JSONPath=`.status.storage.availableBytes`,priority=1
-// +kubebuilder:printcolumn:name="Agent",type=string,JSONPath=`.status.agentVersion`,priority=1
+// +kubebuilder:printcolumn:name="Available-Bytes",type=integer,format=int64,JSONPath=`.status.storage.availableBytes`
+// +kubebuilder:printcolumn:name="Agent",type=string,JSONPath=`.status.agentVersion`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="StorageReady")].message`,priority=1
 type NodeImageCache struct {
 	metav1.TypeMeta `json:",inline"`
 

@@ -29,7 +29,7 @@ func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, prog
 		return controller.Pulled{}, err
 	}
 	result, err := n.store.Pull(ctx, request, func(p pull.Progress) { progress(p.BytesCompleted) })
-	return pulled(result), err
+	return pulled(result), cause(err)
 }
 
 // Adopt implements controller.Store.
@@ -86,6 +86,17 @@ func (n *nodeStore) Room() (v1alpha1.StorageStatus, error) {
 	return v1alpha1.StorageStatus{
 		CapacityBytes: usage.CapacityBytes, AvailableBytes: usage.AvailableBytes, BlobBytes: usage.BlobBytes,
 	}, err
+}
+
+// cause is the error without the URL in front of it: the order names it already,
+// and a report has little room.
+func cause(err error) error {
+	if outer, ok := errors.AsType[*pull.Error](err); ok && outer.Err != nil {
+		if inner, ok := errors.AsType[*pull.Error](outer.Err); ok {
+			return inner
+		}
+	}
+	return err
 }
 
 // request turns an order into what the engine is asked for.
