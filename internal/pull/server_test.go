@@ -58,9 +58,8 @@ func TestServers(t *testing.T) {
 		{name: "later ranges shifted, no digest", behaviours: be(pulltest.Later(pulltest.Shifted(1))), noDigest: true, serial: true, sentMost: 5},
 		{name: "short chunked ranges, no digest", behaviours: be(pulltest.Later(pulltest.Frame(pulltest.Chunked), pulltest.ShortBy(100))), noDigest: true, serial: true, sentMost: 8},
 		{name: "longer chunked ranges, no digest", behaviours: be(pulltest.Later(pulltest.Frame(pulltest.Chunked), pulltest.Longer(1))), noDigest: true, serial: true, sentMost: 8},
-		{name: "changed in the middle, no digest", behaviours: be(pulltest.When(func(x *pulltest.Exchange) bool {
-			return x.Number == 1 || x.Number == 2
-		}, pulltest.Header("ETag", `"v2"`), func(x *pulltest.Exchange) { x.Content = other })), noDigest: true, sentMost: 3},
+		{name: "another object in the middle, no digest", behaviours: be(pulltest.OnNumber(1, pulltest.Header("ETag", `"v2"`),
+			func(x *pulltest.Exchange) { x.Content = other })), noDigest: true, sentMost: 3},
 		{name: "later answers without the tag, no digest", behaviours: be(pulltest.Later(pulltest.NoHeader("ETag"))), noDigest: true, serial: true, sentMost: 5},
 		{name: "later answers without the tag, digest", behaviours: be(pulltest.Later(pulltest.NoHeader("ETag")))},
 		{name: "another total, no digest", behaviours: be(pulltest.Later(pulltest.Total("99999999"))), noDigest: true, serial: true, sentMost: 5},
