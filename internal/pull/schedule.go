@@ -13,9 +13,6 @@ const (
 	// leaseWindow is how far past the frontier leases may begin: it bounds what
 	// lies on disk out of order.
 	leaseWindow = 512 << 20
-	// hashLag is how far the hasher may fall behind before no new lease is
-	// handed out: more connections would only take its processor time.
-	hashLag = 128 << 20
 	// leaseTime is how long a lease should take one connection, and
 	// leaseRoundTrips how many times the wait for its first byte at least, so
 	// that a long round trip costs a twentieth at most.
@@ -121,7 +118,7 @@ func (s *scheduler) due(size func(left int64) int64) *lease {
 		return l
 	}
 	frontier, left := s.units.frontierBytes(), s.units.total-s.unleased
-	if left <= 0 || s.unleased >= frontier+leaseWindow || frontier-s.hashed > hashLag {
+	if left <= 0 || s.unleased >= frontier+leaseWindow {
 		return nil
 	}
 	l := &lease{next: s.unleased, end: s.unleased + min(left, size(left))}
