@@ -34,6 +34,8 @@ func realMain() int {
 	interrupted := ctx.Err() != nil
 	stop() // a second Ctrl-C ends the clean-up too; the children die with this process
 	switch {
+	case interrupted && s.told:
+		out.note("ending everything")
 	case interrupted:
 		out.note("interrupted: cleaning up")
 	case err != nil:

@@ -18,6 +18,11 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
 )
 
+const (
+	containerName  = "node-agent"
+	containerImage = "node-agent:harness"
+)
+
 // Node is a Node object, the Pod of its agent, and the agent.
 type Node struct {
 	*Program
@@ -60,7 +65,7 @@ func (c *Cluster) AddNode(ctx context.Context, name string, labels map[string]st
 				"--metrics-bind-address", metrics, "--health-probe-bind-address", health,
 			}
 		},
-		onReady: func(ctx context.Context, ready bool) error { return c.mirrorReadiness(ctx, pod.Name, ready) },
+		onReady: func(ctx context.Context, ready bool) error { return c.mirror(ctx, node, ready) },
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -122,30 +127,34 @@ func agentPod(node string) *corev1.Pod {
 		},
 		Spec: corev1.PodSpec{
 			NodeName: node, ServiceAccountName: "cloudimage-agent",
-			Containers: []corev1.Container{{Name: "node-agent", Image: "node-agent:harness"}},
+			Containers: []corev1.Container{{Name: containerName, Image: containerImage}},
 		},
 	}
 }
 
-func (c *Cluster) mirrorReadiness(ctx context.Context, pod string, ready bool) error {
-	status := corev1.ConditionFalse
-	if ready {
-		status = corev1.ConditionTrue
-	}
+// mirror writes what a kubelet would say about the Pod of an agent.
+func (c *Cluster) mirror(ctx context.Context, node *Node, ready bool) error {
 	now := metav1.Now()
+	condition, state := corev1.ConditionFalse, corev1.ContainerState{}
+	if ready {
+		condition, state.Running = corev1.ConditionTrue, &corev1.ContainerStateRunning{StartedAt: now}
+	}
 	patch, err := json.Marshal(map[string]any{"status": corev1.PodStatus{
 		Phase: corev1.PodRunning,
 		Conditions: []corev1.PodCondition{
-			{Type: corev1.PodReady, Status: status, LastTransitionTime: now},
-			{Type: corev1.ContainersReady, Status: status, LastTransitionTime: now},
+			{Type: corev1.PodReady, Status: condition, LastTransitionTime: now},
+			{Type: corev1.ContainersReady, Status: condition, LastTransitionTime: now},
+		},
+		ContainerStatuses: []corev1.ContainerStatus{
+			{Name: containerName, Image: containerImage, Ready: ready, State: state, RestartCount: int32(max(0, node.Starts()-1))},
 		},
 	}})
 	if err != nil {
-		return fmt.Errorf("encode the readiness of Pod %s: %w", pod, err)
+		return fmt.Errorf("encode the status of Pod %s: %w", node.podName, err)
 	}
-	_, err = c.Client.CoreV1().Pods(Namespace).Patch(ctx, pod, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
-	if err != nil {
-		return fmt.Errorf("mirror the readiness of Pod %s: %w", pod, err)
+	pods := c.Client.CoreV1().Pods(Namespace)
+	if _, err = pods.Patch(ctx, node.podName, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+		return fmt.Errorf("mirror the readiness of Pod %s: %w", node.podName, err)
 	}
 	return nil
 }
