@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"runtime/debug"
 	"time"
@@ -63,6 +64,7 @@ func runPull(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "node-agent pull: %v\nRun 'node-agent pull --help' for the flags.\n", err)
 		return pullUsage
 	}
+	log.SetOutput(io.Discard) // net/http would print what a wrong server sends after a body
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(pullMemoryLimit)
 	}

@@ -92,7 +92,7 @@ func TestPromisesAreNotMadeTwice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = f.Close() }()
+		t.Cleanup(func() { _ = f.Close() })
 		reservations[i] = &reservation{space: s.space, file: f}
 	}
 	if err := reservations[0].promise(most); err != nil {
