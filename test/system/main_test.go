@@ -3,8 +3,11 @@ package system
 
 import (
 	"context"
+	"encoding/pem"
 	"fmt"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -20,10 +23,12 @@ import (
 
 // suite is what all tests share. Each test has nodes and images of its own, which a node label keeps apart.
 var suite struct {
-	cluster *harness.Cluster
-	client  client.Client
-	origin  *origin.Server
-	dir     string
+	plane     *controlplane.ControlPlane
+	cluster   *harness.Cluster
+	client    client.Client
+	origin    *origin.Server
+	secureURL string // the same origin over TLS; the agents trust it
+	dir       string
 }
 
 func TestMain(m *testing.M) {
@@ -67,11 +72,18 @@ func setUp() (stop []func() error, err error) {
 		return stop, err
 	}
 	push(suite.origin.Close)
+	secure := httptest.NewTLSServer(suite.origin)
+	push(func() error { secure.Close(); return nil })
+	if err := trust(secure); err != nil {
+		return stop, err
+	}
+	suite.secureURL = secure.URL
 	plane, err := controlplane.Start(ctx, controlplane.Options{Output: os.Stderr})
 	if err != nil {
 		return stop, err
 	}
 	push(plane.Stop)
+	suite.plane = plane
 	suite.cluster, err = harness.New(ctx, harness.Options{ControlPlane: plane, Binaries: binaries, Dir: suite.dir})
 	if err != nil {
 		return stop, err
@@ -89,4 +101,14 @@ func setUp() (stop []func() error, err error) {
 		return stop, err
 	}
 	return stop, manager.WaitReady(ctx)
+}
+
+// trust makes the programs that are started from here take the server's certificate for good.
+func trust(server *httptest.Server) error {
+	path := filepath.Join(suite.dir, "origin.crt")
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(path, certificate, 0o600); err != nil {
+		return err
+	}
+	return os.Setenv("SSL_CERT_FILE", path)
 }
