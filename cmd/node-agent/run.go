@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -55,6 +56,7 @@ func runAgent(ctx context.Context, args []string, stderr io.Writer) int {
 		return exitUsage
 	}
 	ctrl.SetLogger(logger)
+	log.SetOutput(io.Discard) // net/http would print what a wrong server sends after a body
 	cfg, err := config.GetConfig()
 	if err == nil {
 		err = serve(ctx, cfg, opts, logger)

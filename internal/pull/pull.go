@@ -241,8 +241,8 @@ func (p *run) attempt(ctx context.Context, stream bool) (result Result, how open
 	}
 	_, _, size := t.sched.progress()
 	if p.job.digest != "" && sum != p.job.digest {
-		return Result{}, o.how, fail(DigestMismatch, "the source's %d bytes have the digest sha256:%s, not the expected sha256:%s: check which of the two is out of date",
-			size, sum, p.job.digest)
+		return Result{}, o.how, fail(DigestMismatch, "the source serves sha256:%s (%d bytes), not the expected sha256:%s: correct the digest or the source",
+			sum, size, p.job.digest)
 	}
 	result, err = p.store.publish(ctx, p.job, work, sum, size)
 	result.Connections = int(t.peak.Load())
