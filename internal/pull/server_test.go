@@ -137,7 +137,7 @@ func TestServers(t *testing.T) {
 		{name: "a byte a second", behaviours: be(pulltest.Later(pulltest.Pace(20))), request: Request{StallTimeout: 700 * time.Millisecond}, want: SourceStalled, say: "fewer than"},
 		{name: "one silent connection", behaviours: be(pulltest.OnNumber(2, pulltest.Stall(100))), request: Request{StallTimeout: 300 * time.Millisecond}, sentMost: 1.1},
 		{name: "wrong bytes in ranges, right in one response", behaviours: be(pulltest.OnRange(pulltest.Corrupt(probe + 5))), serial: true, sentMost: 2.1},
-		{name: "other bytes than the digest's", behaviours: be(func(x *pulltest.Exchange) { x.Content = other }), want: DigestMismatch, say: "check which", sentMost: 2.1},
+		{name: "other bytes than the digest's", behaviours: be(func(x *pulltest.Exchange) { x.Content = other }), want: DigestMismatch, say: "correct the digest or the source", sentMost: 2.1},
 		{name: "other bytes, no ranges", behaviours: be(pulltest.NoRanges, func(x *pulltest.Exchange) { x.Content = other }), want: DigestMismatch},
 		{name: "ignores If-Match", behaviours: be(func(x *pulltest.Exchange) { x.Request.Header.Del("If-Match") })},
 	}
