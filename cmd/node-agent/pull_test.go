@@ -14,26 +14,25 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
 )
 
-// pullHelperArgs makes the test binary the command, for tests that kill it.
+// pullHelperArgs makes the test binary the command itself, for tests that kill it.
 const pullHelperArgs = "TEST_PULL_ARGS"
 
-// TestPullProcess is not a test: it is the command as a process of its own.
-func TestPullProcess(t *testing.T) {
-	args, ok := os.LookupEnv(pullHelperArgs)
-	if !ok {
-		t.Skip("runs only as a child of another test")
+func TestMain(m *testing.M) {
+	if args, ok := os.LookupEnv(pullHelperArgs); ok {
+		os.Exit(runPull(context.Background(), strings.Split(args, "\n"), os.Stdout, os.Stderr))
 	}
-	os.Exit(runPull(context.Background(), strings.Split(args, "\n"), os.Stdout, os.Stderr))
+	goleak.VerifyTestMain(m)
 }
 
 func pullProcess(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPullProcess$")
+	command := exec.CommandContext(t.Context(), os.Args[0])
 	command.Env = append(os.Environ(), pullHelperArgs+"="+strings.Join(args, "\n"))
 	return command
 }
