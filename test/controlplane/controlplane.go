@@ -9,7 +9,6 @@ package controlplane
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/process"
+	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/scratch"
 )
 
 // Options are all optional.
@@ -40,6 +40,8 @@ type ControlPlane struct {
 	// External is true when KUBECONFIG named the API server, which Stop then leaves alone.
 	External bool
 
+	folder *scratch.Dir
+
 	dir       string
 	etcd      *process.Process
 	apiserver *process.Process
@@ -54,11 +56,11 @@ func Start(ctx context.Context, options Options) (*ControlPlane, error) {
 	if options.Output == nil {
 		options.Output = io.Discard
 	}
-	dir, err := os.MkdirTemp("", "cloudimage-controlplane-")
+	folder, err := scratch.New("controlplane")
 	if err != nil {
-		return nil, fmt.Errorf("create the control plane's folder: %w", err)
+		return nil, err
 	}
-	c := &ControlPlane{dir: dir}
+	c := &ControlPlane{folder: folder, dir: folder.Path}
 	if os.Getenv("KUBECONFIG") != "" && !options.IgnoreEnvironment {
 		err = c.adopt(ctx, options, os.Getenv("KUBECONFIG"))
 	} else {
@@ -105,10 +107,7 @@ func (c *ControlPlane) Stop() error {
 			errs = append(errs, p.Stop(stopGrace))
 		}
 	}
-	if err := os.RemoveAll(c.dir); err != nil {
-		errs = append(errs, fmt.Errorf("remove the control plane's folder: %w", err))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.folder.Remove())...)
 }
 
 // PIDs are the ids of the processes that Start started, none for an external API server.

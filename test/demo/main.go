@@ -22,6 +22,8 @@ func main() { os.Exit(realMain()) }
 func realMain() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// Where the output goes into a pipe, Ctrl-C may end its reader first. That must not end the clean-up.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	out := newPrinter(os.Stdout)
 	nodes, err := nodesFromEnvironment()
 	if err != nil {

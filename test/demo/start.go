@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
+	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/scratch"
 	"github.com/cloudimage-dev/cloudimage-operator/test/harness"
 	"github.com/cloudimage-dev/cloudimage-operator/test/origin"
 	"github.com/cloudimage-dev/cloudimage-operator/test/origin/qcow2"
@@ -41,9 +42,10 @@ func (s *story) start(ctx context.Context) error {
 	if s.repository, err = controlplane.Repository(""); err != nil {
 		return err
 	}
-	if s.dir, err = os.MkdirTemp("", "cloudimage-demo-"); err != nil {
-		return fmt.Errorf("create the demo's folder: %w", err)
+	if s.folder, err = scratch.New("demo"); err != nil {
+		return err
 	}
+	s.dir = s.folder.Path
 	if err := s.requireSpace(); err != nil {
 		return err
 	}

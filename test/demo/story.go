@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/process"
+	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/scratch"
 	"github.com/cloudimage-dev/cloudimage-operator/test/harness"
 	"github.com/cloudimage-dev/cloudimage-operator/test/origin"
 )
@@ -30,7 +31,8 @@ type story struct {
 	told  bool // to the end, so that an interrupt afterwards is what was asked for
 
 	repository string
-	dir        string
+	folder     *scratch.Dir
+	dir        string // of folder
 	plane      *controlplane.ControlPlane
 	cluster    *harness.Cluster
 	origin     *origin.Server
@@ -131,8 +133,8 @@ func (s *story) cleanUp(ctx context.Context) error {
 	if s.origin != nil {
 		errs = append(errs, s.origin.Close())
 	}
-	if s.dir != "" {
-		errs = append(errs, os.RemoveAll(s.dir))
+	if s.folder != nil {
+		errs = append(errs, s.folder.Remove())
 	}
 	return errors.Join(errs...)
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
+	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/scratch"
 	"github.com/cloudimage-dev/cloudimage-operator/test/harness"
 	"github.com/cloudimage-dev/cloudimage-operator/test/origin"
 )
@@ -60,10 +61,12 @@ func setUp() (stop []func() error, err error) {
 	defer cancel()
 	push := func(step func() error) { stop = append([]func() error{step}, stop...) }
 
-	if suite.dir, err = os.MkdirTemp("", "cloudimage-system-"); err != nil {
+	folder, err := scratch.New("system")
+	if err != nil {
 		return stop, err
 	}
-	push(func() error { return os.RemoveAll(suite.dir) })
+	push(folder.Remove)
+	suite.dir = folder.Path
 	binaries, err := harness.Build(ctx, harness.BuildOptions{Dir: suite.dir, Race: raceEnabled, Output: os.Stderr})
 	if err != nil {
 		return stop, err
