@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
@@ -87,7 +86,8 @@ func (im *Images) Sync(orders []v1alpha1.AssignedImage, reported []v1alpha1.Imag
 	listed := map[string]bool{}
 	for _, order := range orders {
 		listed[order.Name] = true
-		if e := im.entries[order.Name]; e != nil && equality.Semantic.DeepEqual(e.order, order) {
+		if e := im.entries[order.Name]; e != nil && sameWork(e.order, order) {
+			e.order = order // its limits count from the next attempt on
 			continue
 		}
 		im.start(order, statusNamed(reported, order.Name))
@@ -97,6 +97,12 @@ func (im *Images) Sync(orders []v1alpha1.AssignedImage, reported []v1alpha1.Imag
 			im.forget(name, e)
 		}
 	}
+}
+
+// sameWork tells whether a new order asks for what the last one did. Editing a
+// limit must not restart a pull that runs.
+func sameWork(a, b v1alpha1.AssignedImage) bool {
+	return a.Revision == b.Revision && a.Action == b.Action && a.Digest == b.Digest
 }
 
 // dropUnlisted removes, after a restart, the links of images that went from the

@@ -26,7 +26,8 @@ type memoryStore struct {
 	fails   []error           // what the next pulls answer
 	pulls   int
 	running int
-	most    int // pulls that ran at the same time
+	most    int   // pulls that ran at the same time
+	limit   int32 // connections of the last pull
 }
 
 type reasonError string
@@ -38,6 +39,7 @@ func (m *memoryStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, pr
 	m.mu.Lock()
 	m.pulls++
 	m.running++
+	m.limit = image.Download.Connections
 	m.most = max(m.most, m.running)
 	var err error
 	if len(m.fails) > 0 {
@@ -106,6 +108,9 @@ func state(im *Images, m *memoryStore) []string {
 	for name, digest := range m.links {
 		lines = append(lines, fmt.Sprintf("link %s %.9s", name, digest))
 	}
+	if m.limit > 0 {
+		lines = append(lines, fmt.Sprintf("limit %d", m.limit))
+	}
 	for digest := range m.blobs {
 		lines = append(lines, fmt.Sprintf("blob %.9s", digest))
 	}
@@ -138,6 +143,8 @@ const (
 
 func TestImagesCarryOutOrders(t *testing.T) {
 	t.Parallel()
+	slower := order("a", digestA, fetch)
+	slower.Download.Connections = 3
 	type step struct {
 		orders []v1alpha1.AssignedImage
 		wait   time.Duration
@@ -172,6 +179,21 @@ func TestImagesCarryOutOrders(t *testing.T) {
 				{[]v1alpha1.AssignedImage{order("a", "", hold)}, time.Hour, []string{"a Pending"}},
 			},
 			pulls: 1,
+		},
+		"an edited limit does not restart the pull": {
+			steps: []step{
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, 59 * time.Second, []string{"a Pulling"}},
+				{[]v1alpha1.AssignedImage{slower}, 2 * time.Second, []string{"a Ready", "blob sha256:aa", "link a sha256:aa"}},
+			},
+			pulls: 1,
+		},
+		"an edited limit counts from the next attempt": {
+			fails: []error{reasonError(v1alpha1.ReasonSourceUnavailable)},
+			steps: []step{
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, 59 * time.Second, []string{"a Pulling"}},
+				{[]v1alpha1.AssignedImage{slower}, 2 * time.Minute, []string{"a Ready", "blob sha256:aa", "limit 3", "link a sha256:aa"}},
+			},
+			pulls: 2,
 		},
 		"a held image adopts what another one pulled": {
 			steps: []step{{

@@ -72,6 +72,7 @@ func (im *Images) pull(ctx context.Context, order v1alpha1.AssignedImage) error 
 		return ctx.Err()
 	}
 	defer func() { <-im.pulls }()
+	order = im.latest(order)
 	im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) {
 		forgetBytes(s)
 		s.State, s.Reason, s.Message = v1alpha1.StatePulling, "", ""
@@ -175,6 +176,16 @@ func (im *Images) retry(ctx context.Context, order v1alpha1.AssignedImage, try f
 			return
 		}
 	}
+}
+
+// latest is the order as it reads now, if its limits were edited meanwhile.
+func (im *Images) latest(order v1alpha1.AssignedImage) v1alpha1.AssignedImage {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if e := im.entries[order.Name]; e != nil && sameWork(e.order, order) {
+		return e.order
+	}
+	return order
 }
 
 func (im *Images) statusOf(name string) v1alpha1.ImageStatus {
