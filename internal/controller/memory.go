@@ -47,10 +47,16 @@ func (m Memory) Observe(s Snapshot, now time.Time) Memory {
 			continue
 		}
 		for i := range cache.Spec.Images {
-			if order := &cache.Spec.Images[i]; order.Action == v1alpha1.ActionPull {
-				key := pullKey{node.Name, order.Name}
-				next.progress[key] = m.progressOf(key, order, statusIn(cache, order.Name), now)
+			order := &cache.Spec.Images[i]
+			if order.Action != v1alpha1.ActionPull {
+				continue
 			}
+			status := statusIn(cache, order.Name)
+			if status != nil && status.Revision == order.Revision && status.State == v1alpha1.StateReady {
+				continue // nothing is pulled
+			}
+			key := pullKey{node.Name, order.Name}
+			next.progress[key] = m.progressOf(key, order, status, now)
 		}
 	}
 	return next

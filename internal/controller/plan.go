@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
@@ -43,7 +42,7 @@ type Orders struct {
 // alone: the same snapshot gives the same plan in every process.
 func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 	p := Plan{removing: map[string]int{}}
-	orders := map[string][]v1alpha1.AssignedImage{}
+	orders := ordersByNode{}
 	deleting := map[string]*v1alpha1.CloudImage{}
 	for _, image := range s.Images {
 		if !image.DeletionTimestamp.IsZero() {
@@ -68,16 +67,16 @@ func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 	return p
 }
 
-func (p *Plan) planImage(image *v1alpha1.CloudImage, s Snapshot, m Memory, now time.Time, orders map[string][]v1alpha1.AssignedImage) {
+func (p *Plan) planImage(image *v1alpha1.CloudImage, s Snapshot, m Memory, now time.Time, orders ordersByNode) {
 	view := viewImage(image, s, m, now)
 	decided := rollOut(&view, m, now)
+	hold, pull := orderFor(&view, v1alpha1.ActionHold), orderFor(&view, v1alpha1.ActionPull)
 	for i := range view.nodes {
-		name := view.nodes[i].node.Name
-		action := v1alpha1.ActionHold
+		name, order := view.nodes[i].node.Name, &hold
 		if decided.pull[name] {
-			action = v1alpha1.ActionPull
+			order = &pull
 		}
-		orders[name] = append(orders[name], orderFor(&view, action))
+		orders[name] = append(orders[name], order)
 	}
 	p.Next = earliest(p.Next, decided.next)
 	p.views = append(p.views, view)
@@ -85,7 +84,7 @@ func (p *Plan) planImage(image *v1alpha1.CloudImage, s Snapshot, m Memory, now t
 }
 
 // planNodes compares the orders of every node with what is written.
-func (p *Plan) planNodes(s Snapshot, orders map[string][]v1alpha1.AssignedImage, deleting map[string]*v1alpha1.CloudImage, m Memory, now time.Time) {
+func (p *Plan) planNodes(s Snapshot, orders ordersByNode, deleting map[string]*v1alpha1.CloudImage, m Memory, now time.Time) {
 	for _, node := range s.Nodes {
 		if at, ok := m.unavailableAt(node.Name); ok && now.Before(at) {
 			p.Next = earliest(p.Next, at)
@@ -93,7 +92,7 @@ func (p *Plan) planNodes(s Snapshot, orders map[string][]v1alpha1.AssignedImage,
 		cache := s.Caches[node.Name]
 		switch {
 		case cache == nil && node.HasAgent && !node.Deleting:
-			p.Create = append(p.Create, Orders{Node: node, Images: orders[node.Name]})
+			p.Create = append(p.Create, Orders{Node: node, Images: values(orders[node.Name])})
 		case cache == nil, node.Deleting:
 			// A node on its way out keeps what it has; its object goes with it.
 		case cache.Spec.NodeUID != node.UID:
@@ -101,8 +100,8 @@ func (p *Plan) planNodes(s Snapshot, orders map[string][]v1alpha1.AssignedImage,
 		default:
 			at, gone := m.unavailableAt(node.Name)
 			images := p.addRemovals(cache, orders[node.Name], deleting, gone && !now.Before(at))
-			if !equality.Semantic.DeepEqual(cache.Spec.Images, images) {
-				p.Update = append(p.Update, Orders{Node: node, Cache: cache, Images: images})
+			if !sameOrders(cache.Spec.Images, images) {
+				p.Update = append(p.Update, Orders{Node: node, Cache: cache, Images: values(images)})
 			}
 		}
 	}
@@ -110,10 +109,11 @@ func (p *Plan) planNodes(s Snapshot, orders map[string][]v1alpha1.AssignedImage,
 
 // addRemovals adds the orders to remove: those of images that are being deleted,
 // and earlier ones that the node has not carried out, even if the image is gone.
-func (p *Plan) addRemovals(cache *v1alpha1.NodeImageCache, images []v1alpha1.AssignedImage, deleting map[string]*v1alpha1.CloudImage, unavailable bool) []v1alpha1.AssignedImage {
+func (p *Plan) addRemovals(cache *v1alpha1.NodeImageCache, images []*v1alpha1.AssignedImage, deleting map[string]*v1alpha1.CloudImage, unavailable bool) []*v1alpha1.AssignedImage {
+	ordered := len(images)
 	for i := range cache.Spec.Images {
-		order := cache.Spec.Images[i]
-		if slices.ContainsFunc(images, func(o v1alpha1.AssignedImage) bool { return o.Name == order.Name }) {
+		order := &cache.Spec.Images[i]
+		if _, found := find(ordered, order.Name, func(i int) string { return images[i].Name }); found {
 			continue
 		}
 		image := deleting[order.Name]
@@ -123,13 +123,16 @@ func (p *Plan) addRemovals(cache *v1alpha1.NodeImageCache, images []v1alpha1.Ass
 		if order.Action == v1alpha1.ActionRemove && dropped(cache, order.Name) {
 			continue
 		}
-		order.Action = v1alpha1.ActionRemove
-		images = append(images, order)
+		removal := *order
+		removal.Action = v1alpha1.ActionRemove
+		images = append(images, &removal)
 		if image != nil && !unavailable {
 			p.removing[image.Name]++
 		}
 	}
-	slices.SortFunc(images, func(a, b v1alpha1.AssignedImage) int { return cmp.Compare(a.Name, b.Name) })
+	if len(images) > ordered {
+		slices.SortFunc(images, func(a, b *v1alpha1.AssignedImage) int { return cmp.Compare(a.Name, b.Name) })
+	}
 	return images
 }
 

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
-
-	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
 
 // defaultMaxConcurrentNodes serves an object that was stored without the default.
@@ -233,14 +231,4 @@ func turn(node string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(node)) // a hash never fails to write
 	return h.Sum64()
-}
-
-// orderFor is the order that a node is to have for an image.
-func orderFor(v *imageView, action v1alpha1.ImageAction) v1alpha1.AssignedImage {
-	spec := &v.image.Spec
-	return v1alpha1.AssignedImage{
-		Name: v.image.Name, Revision: v.revision, Action: action,
-		Source: spec.Source, Digest: v.digest, Format: spec.Format, MaxSize: spec.MaxSize,
-		Download: spec.Download,
-	}
 }

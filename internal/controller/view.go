@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"sort"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -128,26 +129,31 @@ func (n *nodeView) granted() bool {
 	return n.order != nil && n.order.Action == v1alpha1.ActionPull
 }
 
-// orderIn finds an image among the orders of a node.
+// orderIn finds an image among the orders of a node, which are sorted by name.
 func orderIn(cache *v1alpha1.NodeImageCache, image string) *v1alpha1.AssignedImage {
-	for i := range cache.Spec.Images {
-		if cache.Spec.Images[i].Name == image {
-			return &cache.Spec.Images[i]
-		}
+	orders := cache.Spec.Images
+	if i, found := find(len(orders), image, func(i int) string { return orders[i].Name }); found {
+		return &orders[i]
 	}
 	return nil
 }
 
-// statusIn finds an image in a node's report; nil as well for a report that
-// answers the orders of another machine under the same name.
+// statusIn finds an image in a node's report, which agents sort by name; nil as
+// well for a report that answers the orders of another machine under the same name.
 func statusIn(cache *v1alpha1.NodeImageCache, image string) *v1alpha1.ImageStatus {
 	if cache.Status.NodeUID != cache.Spec.NodeUID {
 		return nil
 	}
-	for i := range cache.Status.Images {
-		if cache.Status.Images[i].Name == image {
-			return &cache.Status.Images[i]
-		}
+	statuses := cache.Status.Images
+	if i, found := find(len(statuses), image, func(i int) string { return statuses[i].Name }); found {
+		return &statuses[i]
 	}
 	return nil
+}
+
+// find searches n sorted names. A pass does this for every image of every node,
+// and the entries are too large to hand to a comparison by value.
+func find(n int, name string, at func(int) string) (int, bool) {
+	i := sort.Search(n, func(i int) bool { return at(i) >= name })
+	return i, i < n && at(i) == name
 }
