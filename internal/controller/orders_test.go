@@ -52,8 +52,8 @@ func leaves(v reflect.Value) []reflect.Value {
 		return append([]reflect.Value{v}, leaves(v.Elem())...)
 	case reflect.Struct:
 		var found []reflect.Value
-		for i := range v.NumField() {
-			found = append(found, leaves(v.Field(i))...)
+		for _, field := range v.Fields() {
+			found = append(found, leaves(field)...)
 		}
 		return found
 	default:
