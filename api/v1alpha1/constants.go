@@ -12,6 +12,10 @@ const (
 	// spec: any new value is a new revision.
 	RequestedAtAnnotation = Prefix + "requested-at"
 
+	// AllowedHostsAnnotation on a Secret lists the hosts that its credentials may be
+	// sent to, separated by commas; *.example.com means every subdomain.
+	AllowedHostsAnnotation = Prefix + "allowed-hosts"
+
 	// NodeLabelPrefix and the name of a CloudImage make the label of a Node that
 	// holds the image; its value is the first 12 hexadecimal digits of the digest.
 	NodeLabelPrefix = Prefix

@@ -5,3 +5,4 @@ package main
 //
 // +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=nodeimagecaches,verbs=get;list;watch
 // +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=nodeimagecaches/status,verbs=patch
+// +kubebuilder:rbac:groups="",namespace=cloudimage-sources,resources=secrets;configmaps,verbs=get

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -123,7 +124,7 @@ func (o *agentOptions) check(rest []string) error {
 // serve runs the agent until the context ends.
 func serve(ctx context.Context, cfg *rest.Config, opts agentOptions, logger logr.Logger) error {
 	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return fmt.Errorf("build the scheme: %w", err)
 	}
 	cfg.UserAgent = "cloudimage-node-agent/" + version
@@ -167,6 +168,7 @@ func (a *agent) Start(ctx context.Context) error {
 	a.logger.Info("store opened", "path", a.opts.store)
 	node := &nodeStore{
 		store: store, addresses: a.opts.addresses,
+		sources:   &controller.Sources{Reader: a.mgr.GetAPIReader(), Namespace: a.opts.sourceNamespace},
 		userAgent: fmt.Sprintf("cloudimage-node-agent/%s (%s)", version, a.opts.node),
 	}
 	images := controller.NewImages(ctx, node, controller.ImagesOptions{

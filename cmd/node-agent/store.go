@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -16,6 +17,7 @@ import (
 // results become what is reported.
 type nodeStore struct {
 	store     *pull.Store
+	sources   *controller.Sources
 	addresses pull.AddressPolicy
 	userAgent string
 }
@@ -28,6 +30,12 @@ func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, prog
 	if err != nil {
 		return controller.Pulled{}, err
 	}
+	access, err := n.sources.AccessTo(ctx, image.Source.HTTP)
+	if err != nil {
+		return controller.Pulled{}, err
+	}
+	maps.Copy(request.Header, access.Header)
+	request.RootCAs = access.RootCAs
 	result, err := n.store.Pull(ctx, request, func(p pull.Progress) { progress(p.BytesCompleted) })
 	return pulled(result), cause(err)
 }
@@ -102,13 +110,8 @@ func cause(err error) error {
 // request turns an order into what the engine is asked for.
 func (n *nodeStore) request(image v1alpha1.AssignedImage) (pull.Request, error) {
 	source := image.Source.HTTP
-	switch {
-	case source == nil:
+	if source == nil {
 		return pull.Request{}, &pull.Error{Kind: pull.InvalidSource, Message: "the order names no source that this agent knows; is the agent older than the manager?"}
-	case source.SecretRef != nil:
-		return pull.Request{}, &pull.Error{Kind: pull.PolicyDenied, Message: "this agent does not send credentials: remove secretRef"}
-	case source.CABundleRef != nil:
-		return pull.Request{}, &pull.Error{Kind: pull.PolicyDenied, Message: "this agent trusts the system's certificates only: remove caBundleRef"}
 	}
 	request := pull.Request{
 		URL: source.URL, Digest: image.Digest, Format: pull.Format(image.Format), MaxSize: image.MaxSize.Value(),

@@ -4,6 +4,7 @@ package system
 import (
 	"context"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -93,7 +95,7 @@ func setUp() (stop []func() error, err error) {
 	}
 	push(func() error { return suite.cluster.Stop(context.Background()) })
 	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return stop, err
 	}
 	if suite.client, err = client.New(plane.Config, client.Options{Scheme: scheme}); err != nil {
