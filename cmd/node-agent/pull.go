@@ -127,6 +127,9 @@ func summary(r pull.Result) string {
 		connections = fmt.Sprintf("%d connections", r.Connections)
 	}
 	text += fmt.Sprintf("\ntime    %s, %s/s over %s", r.Duration.Round(10*time.Millisecond), formatBytes(r.AverageBytesPerSecond), connections)
+	if r.ResumedBytes > 0 {
+		text += fmt.Sprintf(", after %s of an earlier pull", formatBytes(r.ResumedBytes))
+	}
 	if r.Retries > 0 {
 		text += fmt.Sprintf(", %d retries", r.Retries)
 	}
@@ -150,8 +153,8 @@ func printInterrupted(config pullConfig, last pull.Progress, stderr io.Writer) {
 	if last.TotalBytes > 0 {
 		fmt.Fprintf(stderr, " of %s", formatBytes(last.TotalBytes))
 	}
-	fmt.Fprintf(stderr, ". The unfinished file was discarded; what the store %s held before is untouched.\n"+
-		"Run the same command again to start over.\n", config.store)
+	fmt.Fprintf(stderr, ". What the server can continue is kept in the store %s.\n"+
+		"Run the same command again to go on.\n", config.store)
 }
 
 func printJSON(v any, code int, stdout, stderr io.Writer) int {

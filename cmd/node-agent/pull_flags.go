@@ -226,6 +226,11 @@ wrongly, is read as one stream. Without --digest, ranges are used only under a
 strong ETag or Last-Modified. Header fields are dropped when a redirect leaves
 the URL's scheme, host or port, and redirects from https to http are refused.
 
+A pull that was interrupted or killed, or whose server or network failed, keeps
+what is on disk, and the same command goes on from there: the bytes are read and
+compared again, and used only under the same digest, or without --digest under the
+same strong ETag or Last-Modified. A server that serves no ranges starts over.
+
 The URL is your own choice, so no address is denied unless --deny-cidr says so.
 HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured; --deny-cidr then sees the
 address of the proxy only.

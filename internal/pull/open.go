@@ -11,13 +11,18 @@ type opened struct {
 	object   object
 	body     span // what the response holds; its end is -1 for a stream of unknown size
 	response *response
+
+	// Of a pull that goes on where an earlier one ended, else nil and empty.
+	left  *leftover
+	asked span // by the first request
 }
 
 // open makes the first request until it leads somewhere. stream asks for the
-// whole object in one response from the start.
-func (p *run) open(ctx context.Context, stream bool) (*opened, error) {
+// whole object in one response from the start. left is what an earlier pull left,
+// or nil.
+func (p *run) open(ctx context.Context, stream bool, left *leftover) (*opened, error) {
 	for attempt := 1; ; attempt++ {
-		o, err := p.tryOpen(ctx, stream)
+		o, err := p.tryOpen(ctx, stream, left)
 		if err == nil {
 			return o, nil
 		}
@@ -36,21 +41,32 @@ func (p *run) open(ctx context.Context, stream bool) (*opened, error) {
 
 // tryOpen makes the first request once, and inspects the object's first bytes
 // before anything is allocated for the rest.
-func (p *run) tryOpen(ctx context.Context, stream bool) (*opened, error) {
-	o, err := p.request(ctx, stream)
+func (p *run) tryOpen(ctx context.Context, stream bool, left *leftover) (*opened, error) {
+	o, err := p.request(ctx, stream, left)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.inspectFirst(o); err != nil {
+	if o.left != nil {
+		err = o.left.inspect(p.job.Format)
+	}
+	if err == nil && o.body.start == 0 {
+		err = p.inspectFirst(o)
+	}
+	if err != nil {
 		o.response.close()
 		return nil, err
 	}
 	return o, nil
 }
 
-func (p *run) request(ctx context.Context, stream bool) (*opened, error) {
+func (p *run) request(ctx context.Context, stream bool, left *leftover) (*opened, error) {
 	if stream {
 		return p.requestWhole(ctx)
+	}
+	if left != nil {
+		if o, err := p.requestRest(ctx, left); o != nil || err != nil {
+			return o, err
+		}
 	}
 	asked := span{0, probeSize}
 	r, err := p.source.first(ctx, &asked)
@@ -69,6 +85,25 @@ func (p *run) request(ctx context.Context, stream bool) (*opened, error) {
 		return p.requestWhole(ctx)
 	}
 	return &opened{how: how, object: object, body: body, response: r}, nil
+}
+
+// requestRest asks for the first bytes that an earlier pull left to be fetched. It
+// returns nil when the answer is of no use with what is on disk.
+func (p *run) requestRest(ctx context.Context, left *leftover) (*opened, error) {
+	asked := left.first()
+	r, err := p.source.first(ctx, &asked)
+	if err != nil {
+		return nil, err
+	}
+	how, object, body, err := judgeFirst(r.reply, asked, p.terms())
+	switch {
+	case err == nil && how == openStream:
+		return &opened{how: how, object: object, body: body, response: r}, nil
+	case err == nil && how == openRanges && left.fits(object, p.job.digest != ""):
+		return &opened{how: how, object: object, body: body, response: r, left: left, asked: asked}, nil
+	}
+	r.drain()
+	return nil, err
 }
 
 func (p *run) requestWhole(ctx context.Context) (*opened, error) {

@@ -29,6 +29,7 @@ func (s *Store) publish(ctx context.Context, j *job, w *workFile, sum string, si
 		}
 		return Result{}, err
 	}
+	s.step("image linked")
 	return Result{
 		Digest: digestPrefix + sum, SizeBytes: size, Path: s.blobs.join(sum),
 		Format: found.format, VirtualSizeBytes: found.virtualSize,
@@ -51,11 +52,13 @@ func (s *Store) seal(ctx context.Context, j *job, w *workFile, sum string, size 
 	if err := w.file.Chmod(blobMode); err != nil {
 		return content{}, storageError(err, "make the data file read-only")
 	}
+	s.step("data sealed")
 	// After a failed fsync a later one may succeed and mean nothing, so any
 	// error here ends the pull and its file.
 	if err := w.file.Sync(); err != nil {
 		return content{}, storageError(err, "sync the data file")
 	}
+	s.step("data file synced")
 	if j.Verify != VerifyMedia {
 		return found, nil
 	}
@@ -78,6 +81,8 @@ func (s *Store) expose(ctx context.Context, w *workFile, sum string) (identity, 
 	for {
 		err := s.blobs.moveNew(w.dir, dataFile, sum)
 		if err == nil {
+			w.published = true
+			s.step("blob named")
 			break
 		}
 		if !errors.Is(err, fs.ErrExist) {
@@ -94,6 +99,7 @@ func (s *Store) expose(ctx context.Context, w *workFile, sum string) (identity, 
 	if err := errors.Join(s.blobs.sync(), w.dir.sync()); err != nil {
 		return identity{}, storageError(err, "sync the directory of blobs")
 	}
+	s.step("blob published")
 	st, err := statRegular(w.file)
 	if err != nil {
 		return identity{}, storageError(err, "check the published blob")

@@ -26,9 +26,10 @@ const (
 // r names an image. report, which may be nil, is called a few times a second,
 // always from the same goroutine, and a last time before Pull returns.
 //
-// A failure is an *Error with its reason, or wraps the error of ctx. After it
-// nothing of the object is left in the store, and the Result tells what the
-// attempt cost. Pulls of one digest wait for each other; the later ones find the
+// A failure is an *Error with its reason, or wraps the error of ctx. After it the
+// Result tells what the attempt cost. What is on disk is kept for the next pull of
+// the object to go on with when the source may come back, when there was no room
+// and when ctx ended; after any other failure nothing is left. Pulls of one digest wait for each other; the later ones find the
 // bytes present.
 func (s *Store) Pull(ctx context.Context, r Request, report func(Progress)) (Result, error) {
 	began := time.Now()
@@ -154,6 +155,7 @@ func (p *run) progress() Progress {
 	if t := p.current.Load(); t != nil {
 		committed, hashed, total := t.sched.progress()
 		progress.BytesCompleted, progress.HashedBytes, progress.TotalBytes = committed, hashed, max(total, 0)
+		progress.ResumedBytes = t.sched.resumedBytes()
 		progress.Connections = int(t.active.Load())
 	}
 	return progress
@@ -210,42 +212,47 @@ func (h *history) again(err error, how opening) bool {
 	return false
 }
 
-// attempt brings the object over once, into a file of its own, and publishes it.
-// how tells what the first request led to; openAgain, that it led nowhere.
+// attempt brings the object over once and publishes it. It goes on in the file of
+// an earlier pull if there is one that the object on the server belongs to, else it
+// begins a file of its own. how tells what the first request led to; openAgain,
+// that it led nowhere.
 func (p *run) attempt(ctx context.Context, stream bool) (result Result, how opening, err error) {
-	o, err := p.open(ctx, stream)
+	left := p.leftover(stream)
+	o, err := p.open(ctx, stream, left)
 	if err != nil {
+		if left != nil {
+			p.end(left.work, keeps(err))
+		}
 		return Result{}, openAgain, err
 	}
-	work, err := p.store.newWork(workKey(p.job))
+	work, err := p.workFor(o, left)
 	if err != nil {
 		o.response.close()
 		return Result{}, o.how, err
 	}
-	defer func() {
-		if err := work.discard(); err != nil {
-			p.log("partial data could not be removed", err)
-		}
-	}()
-	if o.object.total >= 0 {
-		if err := work.reserve(o.object.total); err != nil {
-			o.response.close()
-			return Result{}, o.how, err
-		}
-	}
 	t := &transfer{run: p, source: p.source, object: o.object, work: work, sched: newScheduler(o.object.total)}
+	t.resumable = o.how == openRanges && journalable(work.key, o.object)
 	p.current.Store(t)
 	sum, err := t.fetch(ctx, o)
-	if err != nil {
-		return Result{}, o.how, err
+	if err == nil {
+		result, err = p.publish(ctx, t, sum)
+		result.Connections = int(t.peak.Load())
+		result.Parallel = o.how == openRanges && o.body.len() < o.object.total
 	}
+	p.end(work, keeps(err) && t.flush.last())
+	return result, o.how, err
+}
+
+// publish publishes what a transfer brought, if it is what was asked for.
+func (p *run) publish(ctx context.Context, t *transfer, sum string) (Result, error) {
 	_, _, size := t.sched.progress()
 	if p.job.digest != "" && sum != p.job.digest {
-		return Result{}, o.how, fail(DigestMismatch, "the source serves sha256:%s (%d bytes), not the expected sha256:%s: correct the digest or the source",
+		return Result{}, fail(DigestMismatch, "the source serves sha256:%s (%d bytes), not the expected sha256:%s: correct the digest or the source",
 			sum, size, p.job.digest)
 	}
-	result, err = p.store.publish(ctx, p.job, work, sum, size)
-	result.Connections = int(t.peak.Load())
-	result.Parallel = o.how == openRanges && o.body.end < o.object.total
-	return result, o.how, err
+	result, err := p.store.publish(ctx, p.job, t.work, sum, size)
+	if err == nil {
+		result.ResumedBytes = t.sched.resumedBytes()
+	}
+	return result, err
 }

@@ -113,10 +113,13 @@ type Result struct {
 
 // Progress is a snapshot of a running pull.
 type Progress struct {
-	// BytesCompleted of the object are on disk. It falls back when the pull restarts.
+	// BytesCompleted of the object are on disk. It falls back when the pull restarts,
+	// or when what an earlier pull left turns out to be damaged.
 	BytesCompleted int64
 	// TotalBytes of the object; 0 while unknown.
 	TotalBytes int64
+	// ResumedBytes of them were on disk from an earlier pull.
+	ResumedBytes int64
 	// HashedBytes are re-read from disk and hashed.
 	HashedBytes int64
 	// TransferredBytes over the network so far, as in Result.

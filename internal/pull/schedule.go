@@ -66,6 +66,12 @@ type scheduler struct {
 	unleased int64    // everything from here on was never leased
 	returned []*lease // given back by workers, in no order
 	hashed   int64
+
+	// Of a pull that goes on where an earlier one ended: the units that the
+	// hasher has still to compare, and what was not to be fetched, in bytes.
+	untrusted      []uint64
+	untrustedUnits int
+	resumed        int64
 }
 
 func newScheduler(total int64) *scheduler {
@@ -90,7 +96,7 @@ func (s *scheduler) next(ctx context.Context, size func(left int64) int64) (*lea
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		if s.units.complete() {
+		if s.units.complete() && s.untrustedUnits == 0 {
 			return nil, nil
 		}
 		if l := s.due(size); l != nil {
@@ -165,13 +171,6 @@ func (s *scheduler) whole(ctx context.Context, beyond int64) (frontier int64, co
 		}
 	}
 	return s.units.frontierBytes(), s.units.complete(), nil
-}
-
-// crc returns the checksum that a committed unit had on arrival.
-func (s *scheduler) crc(unit int) uint32 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.units.crcs[unit]
 }
 
 // setHashed notes how far the hasher is.

@@ -26,6 +26,7 @@ type reservation struct {
 	file     *os.File
 	size     int64 // bytes reserved
 	promised int64 // of them only promised
+	kept     int64 // bytes that the file had before, which stay whatever fails
 }
 
 // reserve gives file room for size bytes. Release it when the file is complete
@@ -56,7 +57,7 @@ func (r *reservation) extend(size int64) error {
 			return err
 		}
 	default:
-		_ = r.file.Truncate(r.size) // give back what a failed fallocate may have taken
+		_ = r.file.Truncate(max(r.size, r.kept)) // give back what a failed fallocate may have taken
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 			return insufficient(more, available)
 		}

@@ -46,7 +46,8 @@ type OpenOptions struct {
 //	LOCK                  flock: one process a store
 //	blobs/sha256/<hex>    mode 0444, immutable; the name is the digest of the bytes
 //	images/<name>         relative symlink to a blob, replaced atomically
-//	partial/<key>/data    one pull in progress
+//	partial/<key>/data    one pull, running or waiting to go on
+//	partial/<key>/journal what of it is on stable storage
 //	quarantine/           blobs that were found wrong
 type Store struct {
 	root, blobs, images, partial, quarantine *dir
@@ -59,6 +60,9 @@ type Store struct {
 
 	// delay is the wait before a retry; tests shorten it.
 	delay func(attempt int, wish time.Duration) time.Duration
+	// step is told after each step that leaves another state on disk; it does
+	// nothing, but in tests that stop the process there.
+	step func(name string)
 
 	// mu makes one step of: see what is there, then link or remove it.
 	mu       sync.Mutex
@@ -66,10 +70,11 @@ type Store struct {
 }
 
 // Open opens the store at path, making it when the directory is missing or
-// empty. What killed processes left of their pulls is discarded. Errors are of
-// reason StoreBusy or StorageError, or the context's.
+// empty. Unfinished pulls that a journal vouches for are kept, and everything
+// else that killed processes left is discarded. Errors are of reason StoreBusy or
+// StorageError, or the context's.
 func Open(ctx context.Context, path string, options OpenOptions) (*Store, error) {
-	s := &Store{log: options.Logger, random: options.Random, verified: map[string]identity{}}
+	s := &Store{log: options.Logger, random: options.Random, verified: map[string]identity{}, step: func(string) {}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -208,15 +213,21 @@ func (s *Store) openDirs() (err error) {
 	return err
 }
 
-// sweep removes what earlier processes left unfinished: no journal vouches for
-// it. It only unlinks names and opens no data, because a power cut may have left
-// a partial's name on the inode of a published blob.
+// sweep removes what earlier processes left unfinished and no journal vouches
+// for. It writes to no data, because a power cut may have left a partial's name
+// on the inode of a published blob.
 func (s *Store) sweep() error {
 	partials, err := s.partial.names()
 	if err != nil {
 		return err
 	}
 	for _, name := range partials {
+		if l, err := s.leftover(name); err == nil {
+			if err := l.work.close(); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := s.partial.remove(name); err != nil {
 			return err
 		}

@@ -4,8 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"hash"
 	"hash/crc32"
-	"io"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -22,6 +23,9 @@ type transfer struct {
 	object object
 	work   *workFile
 	sched  *scheduler
+	flush  flusher
+
+	resumable bool // the journal may vouch for what is committed
 
 	workers atomic.Int32 // that have not given up
 	active  atomic.Int32 // that carry bytes now
@@ -32,7 +36,10 @@ type transfer struct {
 // goroutine has ended when it returns, so that no write comes late.
 func (t *transfer) fetch(ctx context.Context, o *opened) (sum string, err error) {
 	group, ctx := errgroup.WithContext(ctx)
+	t.flush.start(t)
+	group.Go(func() error { return t.flush.run(ctx) })
 	group.Go(func() (err error) {
+		defer t.flush.finish()
 		sum, err = t.hash(ctx)
 		return err
 	})
@@ -44,10 +51,16 @@ func (t *transfer) fetch(ctx context.Context, o *opened) (sum string, err error)
 	}
 	// The lease is what was asked for, of which the answer may hold less: leases
 	// begin and end where units do.
-	lease := t.sched.take(min(probeSize, t.object.total))
+	var first *lease
+	if o.left != nil {
+		t.sched.resume(o.left.journal, o.asked)
+		first = &lease{next: o.asked.start, end: o.asked.end}
+	} else {
+		first = t.sched.take(min(probeSize, t.object.total))
+	}
 	count := t.workersFor(t.object.total)
 	t.workers.Store(int32(count))
-	group.Go(func() error { return newWorker(t).begin(ctx, lease, o.response, o.body) })
+	group.Go(func() error { return newWorker(t).begin(ctx, first, o.response, o.body) })
 	for i := 1; i < count; i++ {
 		group.Go(func() error { return newWorker(t).start(ctx, i) })
 	}
@@ -79,7 +92,7 @@ func (t *transfer) left() { t.active.Add(-1) }
 // checksum of every unit is compared with that of the bytes as they arrived, and
 // shows a hole, a misplaced or a torn write at once, digest or not.
 func (t *transfer) hash(ctx context.Context) (string, error) {
-	h := sha256.New()
+	var h hash.Cloner = sha256.New().(hash.Cloner) //nolint:errcheck // it is one, by its documentation
 	buf := make([]byte, readSize)
 	for at := int64(0); ; {
 		frontier, complete, err := t.sched.whole(ctx, at)
@@ -90,16 +103,18 @@ func (t *transfer) hash(ctx context.Context) (string, error) {
 			if err := ctx.Err(); err != nil {
 				return "", err
 			}
-			end := min(at+unitSize, frontier)
-			crc, err := t.hashUnit(h, buf, span{at, end})
+			unit := span{at, min(at+unitSize, frontier)}
+			next, err := t.hashUnit(h, buf, unit)
+			if errors.Is(err, errUnitAgain) {
+				complete = false
+				break
+			}
 			if err != nil {
 				return "", err
 			}
-			if crc != t.sched.crc(int(at/unitSize)) {
-				return "", fail(StorageError, "the disk returns other bytes than were written between %d and %d: check the disk", at, end)
-			}
-			at = end
+			h, at = next, unit.end
 			t.sched.setHashed(at)
+			t.flush.hashedTo(at)
 		}
 		if complete {
 			return hex.EncodeToString(h.Sum(nil)), nil
@@ -107,17 +122,33 @@ func (t *transfer) hash(ctx context.Context) (string, error) {
 	}
 }
 
-// hashUnit adds the bytes of one unit to h and returns their CRC-32C.
-func (t *transfer) hashUnit(h io.Writer, buf []byte, unit span) (crc uint32, err error) {
+// errUnitAgain: the bytes of a unit are not those that an earlier pull wrote.
+var errUnitAgain = errors.New("the unit is fetched again")
+
+// hashUnit returns h with the bytes of one unit added, once their CRC-32C is the
+// one that they had when they arrived. h itself stays as it was.
+func (t *transfer) hashUnit(h hash.Cloner, buf []byte, unit span) (hash.Cloner, error) {
+	next, err := h.Clone()
+	if err != nil {
+		return nil, failWith(StorageError, err, "hash the data file")
+	}
+	crc := uint32(0)
 	for at := unit.start; at < unit.end; {
 		piece := buf[:min(int64(len(buf)), unit.end-at)]
 		n, err := t.work.file.ReadAt(piece, at)
 		if n < len(piece) {
-			return 0, storageError(err, "read byte %d back", at+int64(n))
+			return nil, storageError(err, "read byte %d back", at+int64(n))
 		}
 		crc = crc32.Update(crc, castagnoli, piece)
-		_, _ = h.Write(piece) // a hash never fails to write
+		_, _ = next.Write(piece) // a hash never fails to write
 		at += int64(n)
 	}
-	return crc, nil
+	switch t.sched.verify(int(unit.start/unitSize), crc) {
+	case unitAgain:
+		return nil, errUnitAgain
+	case unitBroken:
+		return nil, fail(StorageError, "the disk returns other bytes than were written between %d and %d: check the disk", unit.start, unit.end)
+	default:
+		return next, nil
+	}
 }

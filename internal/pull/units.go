@@ -68,6 +68,13 @@ func (m *unitMap) commit(unit int, size int64, crc uint32) error {
 	return nil
 }
 
+// revoke takes back the commit of a unit of size bytes.
+func (m *unitMap) revoke(unit int, size int64) {
+	m.done[unit/64] &^= 1 << (unit % 64)
+	m.committed -= size
+	m.frontier = min(m.frontier, unit)
+}
+
 // advance moves the frontier over every committed unit.
 func (m *unitMap) advance() {
 	for m.frontier < len(m.crcs) {

@@ -5,27 +5,38 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// workFile is the file that one attempt of a pull writes: partial/<key>/data.
+// workFile is the file that one attempt of a pull writes, partial/<key>/data,
+// and the journal beside it.
 type workFile struct {
 	store *Store
 	key   string
 	dir   *dir
 	file  *os.File
 	room  *reservation
+
+	journal    *os.File // nil before the first checkpoint
+	generation uint64   // of the last slot written; 0 before
+	// poisoned: a write, a writeback or a sync failed. A later sync may succeed
+	// and mean nothing, so nothing of the file can be kept.
+	poisoned bool
+	// published: the file is a blob now, and the work has no data any more.
+	published bool
 }
 
 // workKey names the folder of a job's partial data: its digest, or a hash of the
-// URL, which may hold what must not become a file name or be seen.
+// URL, which may hold what must not become a file name or be seen. Signatures are
+// left out, so that an object whose URL was signed again is the same job.
 func workKey(j *job) string {
 	if j.digest != "" {
 		return j.digest
 	}
-	sum := sha256.Sum256([]byte(j.url.String()))
-	return "url-" + hex.EncodeToString(sum[:16])
+	sum := sha256.Sum256([]byte(j.Header.Get("Host") + "\n" + unsigned(j.url)))
+	return "url-" + hex.EncodeToString(sum[:])
 }
 
 // newWork makes the folder and a fresh, empty data file in it.
@@ -44,22 +55,39 @@ func (s *Store) newWork(key string) (*workFile, error) {
 		_ = d.close()
 		return nil, storageError(err, "create the data file")
 	}
+	s.step("data file made")
 	return w, nil
 }
 
-// reserve makes room for size bytes in all.
-func (w *workFile) reserve(size int64) (err error) {
+// reserve makes room for size bytes in all. Where there is none, the partial data
+// of pulls that are not running gives way.
+func (w *workFile) reserve(size int64) error {
 	if w.room == nil {
-		w.room, err = w.store.space.reserve(w.file, size)
+		w.room = &reservation{space: w.store.space, file: w.file}
+	}
+	err := w.room.extend(size)
+	if reasonOf(err) != InsufficientSpace {
+		return err
+	}
+	if freed, sweepErr := w.store.DiscardPartials(time.Now()); sweepErr != nil || freed == 0 {
 		return err
 	}
 	return w.room.extend(size)
 }
 
-// discard ends the work and removes what is left of it.
-func (w *workFile) discard() error {
+// close ends the work and leaves the file and its journal where they are.
+func (w *workFile) close() error {
 	if w.room != nil {
 		w.room.release()
 	}
-	return errors.Join(w.file.Close(), w.dir.close(), w.store.partial.remove(w.key), w.store.partial.sync())
+	err := errors.Join(w.file.Close(), w.dir.close())
+	if w.journal != nil {
+		err = errors.Join(err, w.journal.Close())
+	}
+	return err
+}
+
+// discard ends the work and removes what is left of it.
+func (w *workFile) discard() error {
+	return errors.Join(w.close(), w.store.partial.remove(w.key), w.store.partial.sync())
 }

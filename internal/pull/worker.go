@@ -217,6 +217,7 @@ func (w *worker) commit(u heldUnit) error {
 	if err := w.t.sched.commit(u); err != nil {
 		return failWith(StorageError, err, "progress is inconsistent")
 	}
+	w.t.flush.wrote(u)
 	return nil
 }
 
