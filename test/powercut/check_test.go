@@ -30,7 +30,7 @@ func same(f File, sums []uint64) bool { return sums != nil && slices.Equal(f.ima
 // to anything but a right blob. Bytes that were wrong from the start may be where
 // they were.
 func (r *recording) violations(tree map[string]File) (wrong []string) {
-	blobs, images := path.Join(storeDir, "blobs/sha256"), path.Join(storeDir, "images")
+	blobs, images := blobsDir, path.Join(storeDir, "images")
 	for _, name := range slices.Sorted(maps.Keys(tree)) {
 		f := tree[name]
 		switch path.Dir(name) {
@@ -69,7 +69,7 @@ func (w wanted) judge(hexDigest string, f File) string {
 
 // missing returns what is not on a disk although a pull said that it is.
 func (w wanted) missing(tree map[string]File) (wrong []string) {
-	if _, ok := tree[path.Join(storeDir, "blobs/sha256", w.hex())]; !ok {
+	if _, ok := tree[w.blobPath()]; !ok {
 		wrong = append(wrong, "the blob is lost, although the pull succeeded")
 	}
 	link := tree[path.Join(storeDir, "images", w.name)]

@@ -102,7 +102,7 @@ type choices struct {
 }
 
 func (m *choices) source() *rand.Rand {
-	return rand.New(rand.NewPCG(m.seed, uint64(m.at)<<32|uint64(len(m.all))))
+	return rand.New(rand.NewPCG(m.seed, uint64(m.at)<<32|uint64(len(m.all)))) //nolint:gosec // no secret: the same each time
 }
 
 func (m *choices) add(label string, names func(int, []version) int, fate Fate) {

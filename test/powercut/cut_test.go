@@ -2,7 +2,6 @@ package powercut
 
 import (
 	"bytes"
-	"path"
 	"syscall"
 	"testing"
 
@@ -105,7 +104,7 @@ func rottenBlob(t *testing.T, r *recording) *Disk {
 	d := NewDisk()
 	server := pulltest.New(t, pulltest.Bytes(r.wanted.bytes))
 	(&recording{mount: r.mount, wanted: r.wanted, request: r.wanted.request(server)}).record(t, d)
-	blob := d.Tree()[path.Join(storeDir, "blobs/sha256", r.wanted.hex())]
+	blob := d.Tree()[r.wanted.blobPath()]
 	rot := bytes.Clone(r.wanted.bytes)
 	rot[len(rot)/2] ^= 1
 	r.rot = sumsOf(rot)

@@ -2,6 +2,7 @@ package powercut
 
 import (
 	"path"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -137,7 +138,7 @@ func (d *Disk) Rule() func(Op) syscall.Errno {
 func (d *Disk) Log() []Op {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.log[:len(d.log):len(d.log)]
+	return slices.Clip(d.log)
 }
 
 // begin admits an operation, or returns the error that it is to have. The caller

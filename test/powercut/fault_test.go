@@ -174,7 +174,7 @@ func TestDiskStaysFull(t *testing.T) {
 
 func blobsOf(tree map[string]File) (blobs []string) {
 	for name := range tree {
-		if path.Dir(name) == path.Join(storeDir, "blobs/sha256") {
+		if path.Dir(name) == blobsDir {
 			blobs = append(blobs, strings.TrimPrefix(name, storeDir)+" is there")
 		}
 	}

@@ -15,7 +15,8 @@ type recording struct {
 	rot     []uint64 // sums of what the blob held before, if it was wrong
 	request pull.Request
 	disk    *Disk
-	done    int // operations until Pull returned
+	done    int   // operations until Pull returned
+	resumed int64 // most bytes that a later pull did not fetch again
 }
 
 // record pulls onto a disk.
@@ -115,7 +116,7 @@ func (r *recording) recover(t *testing.T, where string, left *Disk) {
 func (r *recording) use(t *testing.T, s *pull.Store, left *Disk, before map[string]File) (wrong []string) {
 	t.Helper()
 	_, err := s.Adopt(t.Context(), r.request)
-	_, there := before[filepath.Join(storeDir, "blobs/sha256", r.wanted.hex())]
+	_, there := before[r.wanted.blobPath()]
 	there = there && len(r.violations(before)) == 0 && !r.rotten(before)
 	switch {
 	case there && err != nil:
@@ -137,6 +138,7 @@ func (r *recording) use(t *testing.T, s *pull.Store, left *Disk, before map[stri
 	case result.ResumedBytes > r.wanted.partialBytes(before):
 		wrong = append(wrong, "the pull resumed from more bytes than are right")
 	}
+	r.resumed = max(r.resumed, result.ResumedBytes)
 	after := left.Tree()
 	wrong = append(wrong, r.violations(after)...)
 	wrong = append(wrong, unfinished(after)...)
@@ -157,6 +159,6 @@ func (r *recording) again(d *Disk) (wrong []string) {
 
 // rotten reports whether the blob is what was wrong from the start.
 func (r *recording) rotten(tree map[string]File) bool {
-	f, ok := tree[filepath.Join(storeDir, "blobs/sha256", r.wanted.hex())]
+	f, ok := tree[r.wanted.blobPath()]
 	return ok && same(f, r.rot)
 }
