@@ -32,6 +32,25 @@ func openRoot(path string) (*dir, error) {
 	return &dir{file: f, path: path}, nil
 }
 
+// makeAll is os.MkdirAll, and durable: a store whose own name is lost takes its
+// blobs with it.
+func makeAll(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeAll(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	parent, err := openRoot(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.sync(), parent.close())
+}
+
 func (d *dir) fd() int      { return int(d.file.Fd()) }
 func (d *dir) close() error { return d.file.Close() }
 
@@ -105,19 +124,21 @@ func ignoringEINTR(open func() (int, error)) (int, error) {
 	}
 }
 
-// subdir opens the directory name below d, making and syncing it when missing.
+// subdir opens the directory name below d, making it when missing. Its name is
+// synced in any case: whoever made it may have died before that.
 func (d *dir) subdir(name string) (*dir, error) {
 	f, err := d.open(name, unix.O_DIRECTORY|unix.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := unix.Mkdirat(d.fd(), name, 0o755); err != nil && err != unix.EEXIST {
 			return nil, &fs.PathError{Op: "mkdir", Path: d.join(name), Err: err}
 		}
-		if err := d.sync(); err != nil {
-			return nil, err
-		}
 		f, err = d.open(name, unix.O_DIRECTORY|unix.O_RDONLY, 0)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := d.sync(); err != nil {
+		_ = f.Close()
 		return nil, err
 	}
 	return &dir{file: f, path: d.join(name)}, nil

@@ -96,7 +96,7 @@ func (s *Store) open(ctx context.Context, path string, wait bool) (err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(path, 0o755); err != nil {
+	if err := makeAll(path); err != nil {
 		return err
 	}
 	if s.root, err = openRoot(path); err != nil {
@@ -143,6 +143,12 @@ func (s *Store) acquire(ctx context.Context, wait bool) (err error) {
 
 // identify reads STORE, or writes it when the directory holds nothing else.
 func (s *Store) identify() error {
+	// A power cut may have left both of its names, and two are one too many.
+	if _, err := s.root.stat(storeFile); err == nil {
+		if err := s.root.remove(storeFile + tempPrefix); err != nil {
+			return err
+		}
+	}
 	f, _, err := s.root.openRegular(storeFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s.initialize()

@@ -120,6 +120,23 @@ func symlink(t *testing.T, to, path string) {
 	}
 }
 
+// TestOpenAfterHalfARename is a power cut while the store was made.
+func TestOpenAfterHalfARename(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	s, err := Open(t.Context(), path, OpenOptions{})
+	name := filepath.Join(path, storeFile)
+	if err := errors.Join(err, s.Close(), os.Link(name, name+tempPrefix)); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(t.Context(), path, OpenOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOpenDiscardsWhatWasLeft(t *testing.T) {
 	t.Parallel()
 	path, outside := t.TempDir(), t.TempDir()
