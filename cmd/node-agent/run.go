@@ -33,6 +33,10 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
 )
 
+// partialsKept is how long an unfinished pull may lie in the store untouched: its
+// image may have gone from this node while the agent was away.
+const partialsKept = 24 * time.Hour
+
 type agentOptions struct {
 	node            string
 	store           string
@@ -166,6 +170,9 @@ func (a *agent) Start(ctx context.Context) error {
 	}
 	defer func() { _ = store.Close() }() // nothing is pending: every pull syncs what it publishes
 	a.logger.Info("store opened", "path", a.opts.store)
+	if _, err := store.DiscardPartials(time.Now().Add(-partialsKept)); err != nil {
+		a.logger.Error(err, "old partial data could not be removed")
+	}
 	node := &nodeStore{
 		store: store, addresses: a.opts.addresses,
 		sources:   &controller.Sources{Reader: a.mgr.GetAPIReader(), Namespace: a.opts.sourceNamespace},

@@ -59,22 +59,27 @@ func (n *nodeStore) Adopt(ctx context.Context, image v1alpha1.AssignedImage) (co
 }
 
 // Drop implements controller.Store.
-func (n *nodeStore) Drop(name string, purge bool) error {
+func (n *nodeStore) Drop(name string) error { return n.store.Unlink(name) }
+
+// Purge implements controller.Store.
+func (n *nodeStore) Purge(image v1alpha1.AssignedImage) error {
 	links, err := n.store.Images()
 	if err != nil {
 		return err
 	}
-	if err := n.store.Unlink(name); err != nil {
+	if err := n.store.Unlink(image.Name); err != nil {
 		return err
 	}
-	digest := links[name]
-	if !purge || digest == "" {
-		return nil
+	if digest := links[image.Name]; digest != "" {
+		if err := n.store.RemoveBlob(digest); err != nil && !errors.Is(err, pull.ErrReferenced) {
+			return err
+		}
 	}
-	if err := n.store.RemoveBlob(digest); err != nil && !errors.Is(err, pull.ErrReferenced) {
-		return err
+	request, err := n.request(image)
+	if err != nil {
+		return nil //nolint:nilerr // a source that could not be asked for has left nothing
 	}
-	return nil
+	return n.store.DiscardPartial(request)
 }
 
 // Linked implements controller.Store.

@@ -114,7 +114,7 @@ func (im *Images) dropUnlisted(orders []v1alpha1.AssignedImage) {
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(orders, func(o v1alpha1.AssignedImage) bool { return o.Name == name }) {
-			_ = im.store.Drop(name, false) // as above
+			_ = im.store.Drop(name) // as above
 		}
 	}
 }
@@ -143,7 +143,7 @@ func (im *Images) start(order v1alpha1.AssignedImage, reported *v1alpha1.ImageSt
 func (im *Images) forget(name string, e *entry) {
 	e.cancel()
 	delete(im.entries, name)
-	im.spawn(name, e, func(context.Context) { _ = im.store.Drop(name, false) })
+	im.spawn(name, e, func(context.Context) { _ = im.store.Drop(name) })
 	im.signal()
 }
 

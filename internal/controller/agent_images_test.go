@@ -75,13 +75,18 @@ func (m *memoryStore) Adopt(_ context.Context, image v1alpha1.AssignedImage) (Pu
 	return Pulled{Digest: image.Digest, SizeBytes: 5 << 20}, nil
 }
 
-func (m *memoryStore) Drop(name string, purge bool) error {
+func (m *memoryStore) Drop(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if purge {
-		delete(m.blobs, m.links[name])
-	}
 	delete(m.links, name)
+	return nil
+}
+
+func (m *memoryStore) Purge(image v1alpha1.AssignedImage) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.blobs, m.links[image.Name])
+	delete(m.links, image.Name)
 	return nil
 }
 

@@ -25,10 +25,12 @@ type Puller interface {
 }
 
 // Shelf is what lies on the disk.
-type Shelf interface {
-	// Drop removes an image's link; with purge also its bytes, unless another link
-	// names them.
-	Drop(name string, purge bool) error
+type Shelf interface { //nolint:interfacebloat // these are one subject
+	// Drop removes the link of the image of that name.
+	Drop(name string) error
+	// Purge removes an image's link, its bytes unless another link names them, and
+	// what an unfinished pull of it left.
+	Purge(image v1alpha1.AssignedImage) error
 	// Linked are the names of the images that have a link.
 	Linked() ([]string, error)
 	// Room is the space of the store's filesystem.

@@ -129,7 +129,7 @@ func (im *Images) succeed(ctx context.Context, order v1alpha1.AssignedImage, pul
 // then the status no longer lists it.
 func (im *Images) remove(ctx context.Context, order v1alpha1.AssignedImage) {
 	im.retry(ctx, order, func() error {
-		if err := im.store.Drop(order.Name, !im.named(order)); err != nil {
+		if err := im.drop(order); err != nil {
 			return err
 		}
 		im.Log.Info("image removed", "cloudImage", order.Name)
@@ -143,6 +143,13 @@ func (im *Images) remove(ctx context.Context, order v1alpha1.AssignedImage) {
 		}
 		return nil
 	})
+}
+
+func (im *Images) drop(order v1alpha1.AssignedImage) error {
+	if im.named(order) {
+		return im.store.Drop(order.Name)
+	}
+	return im.store.Purge(order)
 }
 
 // named tells whether another listed image names the digest of an order.
