@@ -93,8 +93,8 @@ func unfinished(tree map[string]File) (wrong []string) {
 var fingerprintSeed = maphash.MakeSeed()
 
 // fingerprint tells apart what a new process could tell apart. Temporary names
-// are all one.
-func fingerprint(tree map[string]File) uint64 {
+// are all one. It is blind for the bytes of files that a filter leaves out.
+func fingerprint(tree map[string]File, blind func(name string) bool) uint64 {
 	var h maphash.Hash
 	h.SetSeed(fingerprintSeed)
 	for _, name := range slices.Sorted(maps.Keys(tree)) {
@@ -103,16 +103,25 @@ func fingerprint(tree map[string]File) uint64 {
 			name = path.Join(path.Dir(name), ".tmp-")
 		}
 		fmt.Fprintln(&h, name, f.Ino, f.Mode, f.Links, f.Size, f.Target)
-		fmt.Fprintln(&h, f.image.sums())
+		if !blind(name) {
+			fmt.Fprintln(&h, f.image.sums())
+		}
 	}
 	return h.Sum64()
+}
+
+func nothing(string) bool { return false }
+
+// isPartialData reports whether a name is that of the bytes of an unfinished pull.
+func isPartialData(name string) bool {
+	return strings.HasPrefix(name, storeDir+"/partial/") && path.Base(name) == "data"
 }
 
 // partialBytes is how many bytes of an image lie, right and in their place, in
 // some file of unfinished data: the most that a resume can have trusted.
 func (w wanted) partialBytes(tree map[string]File) (right int64) {
 	for name, f := range tree {
-		if !f.IsRegular() || !strings.HasPrefix(name, path.Join(storeDir, "partial")+"/") {
+		if !isPartialData(name) {
 			continue
 		}
 		var here int64

@@ -3,6 +3,7 @@ package powercut
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 )
 
 // Fate is what becomes of a write that was not synced.
@@ -27,7 +28,7 @@ type Choice struct {
 	Label string
 
 	names  func(number int, versions []version) int // which version of an open name
-	data   func() Fate                              // of the next open change
+	data   func(at int) Fate                        // of an open change
 	random *rand.Rand                               // of what is torn
 }
 
@@ -56,36 +57,51 @@ func but(exception int, it, others func(int, []version) int) func(int, []version
 	}
 }
 
-func always(f Fate) func() Fate { return func() Fate { return f } }
+func always(f Fate) func(int) Fate { return func(int) Fate { return f } }
+
+// around has one fate for the changes before an operation and another from it on.
+func around(turn int, before, from Fate) func(int) Fate {
+	return func(at int) Fate {
+		if at < turn {
+			return before
+		}
+		return from
+	}
+}
 
 // Choices returns what to try for a power cut before the operation at: all or
-// nothing of the names with every fate of the data; each name for itself; every
-// prefix of the changes of names, as a journal in order leaves them; and so many
-// choices at random, the same for a seed.
+// nothing of the names with every fate of the data; older data without newer and
+// newer without older; each name for itself; every prefix of the changes of names,
+// as a journal in order leaves them; and so many choices at random, the same for a
+// seed.
 func (d *Disk) Choices(at int, seed uint64, random int) []Choice {
 	d.mu.Lock()
-	slots := d.slots(at)
+	slots, turns := d.slots(at), d.turns(at)
 	d.mu.Unlock()
 	maker := choices{seed: seed, at: at}
 	for fate := range fates {
-		maker.add("every name", newest, fate)
+		maker.add("every name", newest, always(fate), fate.String())
 	}
-	maker.add("no name", oldest, Lost)
-	maker.add("no name", oldest, Kept)
+	maker.add("no name", oldest, always(Lost), "lost")
+	maker.add("no name", oldest, always(Kept), "kept")
+	for _, turn := range turns {
+		maker.add("every name", newest, around(turn, Lost, Kept), fmt.Sprintf("lost until operation %d", turn))
+		maker.add("every name", newest, around(turn, Kept, Lost), fmt.Sprintf("lost from operation %d on", turn))
+	}
 	number, moments := 0, map[int]bool{}
 	for _, s := range slots {
 		if !s.open() {
 			continue
 		}
 		for _, fate := range []Fate{Lost, Kept} {
-			maker.add(fmt.Sprintf("only %s", s.dir.below(s.name)), but(number, newest, oldest), fate)
-			maker.add(fmt.Sprintf("all but %s", s.dir.below(s.name)), but(number, oldest, newest), fate)
+			maker.add(fmt.Sprintf("only %s", s.dir.below(s.name)), but(number, newest, oldest), always(fate), fate.String())
+			maker.add(fmt.Sprintf("all but %s", s.dir.below(s.name)), but(number, oldest, newest), always(fate), fate.String())
 		}
 		number++
 		for _, v := range s.versions[1:] {
 			if !moments[v.at] {
 				moments[v.at] = true
-				maker.add(fmt.Sprintf("names until operation %d", v.at), until(v.at), Lost)
+				maker.add(fmt.Sprintf("names until operation %d", v.at), until(v.at), always(Lost), "lost")
 			}
 		}
 	}
@@ -93,6 +109,29 @@ func (d *Disk) Choices(at int, seed uint64, random int) []Choice {
 		maker.addRandom(i)
 	}
 	return maker.all
+}
+
+// turnsMost bounds the moments at which the fate of data is tried to turn.
+const turnsMost = 6
+
+// turns returns moments between open changes of files, the last ones always.
+func (d *Disk) turns(cut int) (turns []int) {
+	var open []int
+	for _, n := range d.nodes {
+		for _, c := range n.changes {
+			if c.at < cut && !n.durable(c, cut) {
+				open = append(open, c.at)
+			}
+		}
+	}
+	slices.Sort(open)
+	for i := len(open) - 1; i > 0 && len(turns) < turnsMost; i-- {
+		turns = append(turns, open[i])
+		if len(turns) >= turnsMost/2 {
+			i -= len(open) / turnsMost
+		}
+	}
+	return turns
 }
 
 type choices struct {
@@ -105,9 +144,8 @@ func (m *choices) source() *rand.Rand {
 	return rand.New(rand.NewPCG(m.seed, uint64(m.at)<<32|uint64(len(m.all)))) //nolint:gosec // no secret: the same each time
 }
 
-func (m *choices) add(label string, names func(int, []version) int, fate Fate) {
-	label = fmt.Sprintf("%s, data %s", label, fate)
-	m.all = append(m.all, Choice{Label: label, names: names, data: always(fate), random: m.source()})
+func (m *choices) add(label string, names func(int, []version) int, data func(int) Fate, fate string) {
+	m.all = append(m.all, Choice{Label: label + ", data " + fate, names: names, data: data, random: m.source()})
 }
 
 func (m *choices) addRandom(number int) {
@@ -115,7 +153,7 @@ func (m *choices) addRandom(number int) {
 	m.all = append(m.all, Choice{
 		Label:  fmt.Sprintf("random choice %d of seed %d", number, m.seed),
 		names:  func(_ int, versions []version) int { return r.IntN(len(versions)) },
-		data:   func() Fate { return Fate(r.IntN(int(fates))) },
+		data:   func(int) Fate { return Fate(r.IntN(int(fates))) },
 		random: r,
 	})
 }

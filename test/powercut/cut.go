@@ -151,7 +151,7 @@ func (n *node) replay(cut int, c Choice) image {
 		}
 		fate := Kept
 		if !n.durable(change, cut) {
-			fate = c.data()
+			fate = c.data(change.at)
 		}
 		rest.suffer(change, fate, c.random)
 	}

@@ -25,6 +25,7 @@ func TestPowerCut(t *testing.T) {
 		name       string
 		size       int
 		random     int // choices at random, for each cut
+		spare      int // so many different disks are only looked at, for each that is recovered
 		request    pull.Request
 		behaviours []pulltest.Behaviour
 		disk       func(t *testing.T, r *recording) *Disk // before the pull
@@ -38,7 +39,7 @@ func TestPowerCut(t *testing.T) {
 		},
 		{name: "image had another blob", size: small, random: 10, disk: olderImage},
 		{name: "blob was wrong", size: small, random: 10, disk: rottenBlob},
-		{name: "several connections", size: large, random: 1, request: pull.Request{Connections: 2}, disk: emptyStore},
+		{name: "several connections", size: large, random: 1, spare: 2, request: pull.Request{Connections: 2}, disk: emptyStore},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -52,9 +53,12 @@ func TestPowerCut(t *testing.T) {
 			}
 			r.record(t, tt.disk(t, r))
 			r.request.Digest = r.wanted.digest // by now it is known
-			r.cuts(t, 0, tt.random, func(t *testing.T, _ int, where string, left *Disk) {
+			number := 0
+			r.cuts(t, 0, tt.random, func(t *testing.T, where string, left *Disk) {
 				t.Helper()
-				r.recover(t, where, left)
+				if number++; number%(tt.spare+1) == 0 {
+					r.recover(t, where, left)
+				}
 			})
 		})
 	}
@@ -112,4 +116,25 @@ func rottenBlob(t *testing.T, r *recording) *Disk {
 		t.Fatal(errno)
 	}
 	return settled(d)
+}
+
+// TestAdoptMakesDurable puts a blob into the store as a copying program does,
+// which syncs nothing.
+func TestAdoptMakesDurable(t *testing.T) {
+	r := &recording{mount: mount(t), wanted: newImage("disk", 1, small)}
+	r.request = pull.Request{URL: "http://192.0.2.1/", Digest: r.wanted.digest, ImageName: r.wanted.name}
+	d := emptyStore(t, r)
+	blob, errno := d.Make(d.Tree()[blobsDir].Ino, r.wanted.hex(), unix.S_IFREG|0o644, "")
+	if errno == 0 {
+		errno = d.WriteAt(blob.Ino, r.wanted.bytes, 0)
+	}
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	if _, err := r.open(t, d).Adopt(t.Context(), r.request); err != nil {
+		t.Fatal(err)
+	}
+	if wrong := r.missing(d); len(wrong) > 0 {
+		t.Errorf("%q", wrong)
+	}
 }

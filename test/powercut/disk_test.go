@@ -15,9 +15,6 @@ import (
 // and now that, and wants to see what comes of it.
 func TestWhatACutMayLeave(t *testing.T) {
 	m := mount(t)
-	const ( // what "final" may hold after the cut
-		none, right, wrong = "nothing", "right", "wrong"
-	)
 	tests := []struct {
 		name string
 		do   []step
@@ -45,18 +42,10 @@ func TestWhatACutMayLeave(t *testing.T) {
 			found := map[string]bool{}
 			for _, c := range d.Choices(len(d.Log()), seed, 20) {
 				tree := d.Cut(len(d.Log()), c).Tree()
-				f, ok := tree["/final"]
-				_, draft := tree["/draft"]
-				switch {
-				case !ok:
-					found[none] = true
-					if tt.draftStays && !draft {
-						t.Errorf("%s: neither name is left", c.Label)
-					}
-				case string(f.image.bytes()) == text:
-					found[right] = true
-				default:
-					found[wrong] = true
+				what := whatIsLeft(tree)
+				found[what] = true
+				if _, draft := tree["/draft"]; tt.draftStays && what == none && !draft {
+					t.Errorf("%s: neither name is left", c.Label)
 				}
 			}
 			var got []string
@@ -69,6 +58,21 @@ func TestWhatACutMayLeave(t *testing.T) {
 				t.Errorf("a cut leaves %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// What "final" may hold after a cut.
+const none, right, wrong = "nothing", "right", "wrong"
+
+func whatIsLeft(tree map[string]File) string {
+	f, ok := tree["/final"]
+	switch {
+	case !ok:
+		return none
+	case string(f.image.bytes()) == text:
+		return right
+	default:
+		return wrong
 	}
 }
 

@@ -11,6 +11,12 @@
 // name that it takes away are not both lost, and a name leads to an inode that
 // exists.
 //
-// disk.go and names.go are the file system, cut.go and choice.go the power cuts,
-// mount.go and handlers.go the way through the kernel.
+// disk.go, names.go and content.go are the file system, cut.go and choice.go the
+// power cuts, mount.go, handlers.go and files.go the way through the kernel.
+//
+// What the tests demand, of every disk that a cut may leave: a name under blobs/
+// is over the bytes that it names, and read-only; an image leads to such a blob;
+// once a pull has said that it succeeded, both are there; and the next process
+// opens the store, uses what is right, fetches the rest, resumes from no byte that
+// was not synced, and says so only when another cut could take nothing away.
 package powercut

@@ -1,9 +1,6 @@
 package powercut
 
-import (
-	"fmt"
-	"path"
-)
+import "fmt"
 
 // Kind is the kind of an operation on a disk.
 type Kind string
@@ -52,6 +49,3 @@ func (o Op) String() string {
 		return fmt.Sprintf("%s %s", o.Kind, o.Path)
 	}
 }
-
-// In reports whether the operation touches the directory dir or what is directly in it.
-func (o Op) In(dir string) bool { return o.Path == dir || path.Dir(o.Path) == dir }

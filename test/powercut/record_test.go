@@ -2,6 +2,7 @@ package powercut
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"testing"
 
@@ -15,8 +16,9 @@ type recording struct {
 	rot     []uint64 // sums of what the blob held before, if it was wrong
 	request pull.Request
 	disk    *Disk
-	done    int   // operations until Pull returned
-	resumed int64 // most bytes that a later pull did not fetch again
+	done    int              // operations until Pull returned
+	resumed int64            // most bytes that a later pull did not fetch again
+	trusted map[uint64]int64 // how many they were, by all but the bytes themselves
 }
 
 // record pulls onto a disk.
@@ -59,7 +61,7 @@ func (r *recording) judge(tree map[string]File, at int) []string {
 
 // cuts makes every power cut from an operation on, and every choice of it, and
 // hands on what is left the first time that it looks like this.
-func (r *recording) cuts(t *testing.T, from, random int, next func(t *testing.T, at int, label string, left *Disk)) {
+func (r *recording) cuts(t *testing.T, from, random int, next func(t *testing.T, where string, left *Disk)) {
 	t.Helper()
 	states, seen := 0, map[uint64]bool{}
 	for at := from; at <= len(r.disk.Log()); at++ {
@@ -73,16 +75,16 @@ func (r *recording) cuts(t *testing.T, from, random int, next func(t *testing.T,
 			if next == nil {
 				continue
 			}
-			if mark := fingerprint(tree); !seen[mark] {
+			if mark := fingerprint(tree, nothing); !seen[mark] {
 				seen[mark] = true
-				next(t, at, r.where(at, c.Label), left)
+				next(t, r.where(at, c.Label), left)
 			}
 		}
 	}
 	if next == nil {
 		return
 	}
-	t.Logf("seed %d: %d operations, %d power cuts, %d different disks recovered", seed, len(r.disk.Log()), states, len(seen))
+	t.Logf("seed %d: %d operations, %d power cuts, %d different disks", seed, len(r.disk.Log()), states, len(seen))
 }
 
 func (r *recording) where(at int, label string) string {
@@ -138,11 +140,27 @@ func (r *recording) use(t *testing.T, s *pull.Store, left *Disk, before map[stri
 	case result.ResumedBytes > r.wanted.partialBytes(before):
 		wrong = append(wrong, "the pull resumed from more bytes than are right")
 	}
-	r.resumed = max(r.resumed, result.ResumedBytes)
+	wrong = append(wrong, r.resumes(before, result.ResumedBytes)...)
 	after := left.Tree()
 	wrong = append(wrong, r.violations(after)...)
 	wrong = append(wrong, unfinished(after)...)
 	return append(wrong, r.again(left)...)
+}
+
+// resumes notes how many bytes were resumed. That must depend on what the store
+// wrote about them, and not on what a power cut left of them: else it vouched for
+// bytes that it had not synced.
+func (r *recording) resumes(before map[string]File, bytes int64) (wrong []string) {
+	mark := fingerprint(before, isPartialData)
+	if other, ok := r.trusted[mark]; ok && other != bytes {
+		wrong = append(wrong, fmt.Sprintf("%d bytes are resumed here, and %d where more or less of them was left", bytes, other))
+	}
+	if r.trusted == nil {
+		r.trusted = map[uint64]int64{}
+	}
+	r.trusted[mark] = bytes
+	r.resumed = max(r.resumed, bytes)
+	return wrong
 }
 
 // again is another power cut, now: it must leave what was just said to be there.

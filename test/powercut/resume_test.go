@@ -26,7 +26,7 @@ func TestPowerCutAroundInterruption(t *testing.T) {
 	r.disk = settled(d)
 	r.interrupt(t, r.disk, 5<<20/2)
 	kept := false // a store without a memory of what it wrote has nothing to resume
-	r.cuts(t, 0, 1, func(t *testing.T, _ int, where string, left *Disk) {
+	r.cuts(t, 0, 1, func(t *testing.T, where string, left *Disk) {
 		t.Helper()
 		for name := range left.Tree() {
 			kept = kept || path.Base(name) == "journal"
