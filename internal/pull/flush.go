@@ -34,9 +34,10 @@ func (f *flusher) nudge() {
 // wrote notes that a unit is in the file.
 func (f *flusher) wrote(u heldUnit) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.pending += u.size
+	f.mu.Unlock()
 	f.nudge()
+	f.t.work.store.step("unit written")
 }
 
 // hashedTo notes how far the hasher is.
