@@ -64,15 +64,53 @@ func TestDirtyBytesAreBounded(t *testing.T) {
 	})
 }
 
+// TestFlusherDropsWhatIsHashed drops a part of a file while it is still being written.
+func TestFlusherDropsWhatIsHashed(t *testing.T) {
+	t.Parallel()
+	work, err := openStore(t).newWork("key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := work.discard(); err != nil {
+			t.Error(err)
+		}
+	}()
+	skipWithoutPageCache(t, work.dir)
+	if _, err := work.file.WriteAt(make([]byte, 2*dropPiece), 0); err != nil {
+		t.Fatal(err)
+	}
+	var f flusher
+	f.start(&transfer{work: work})
+	for _, tt := range []struct{ hashed, least, most int64 }{
+		{dropPiece - 1, 2 * dropPiece, 2 * dropPiece}, // too little to be worth a call
+		{dropPiece, dropPiece - dropPiece/8, dropPiece + dropPiece/8},
+		{2 * dropPiece, 0, dropPiece / 8},
+	} {
+		f.hashedTo(tt.hashed)
+		if err := f.drop(); err != nil {
+			t.Fatal(err)
+		}
+		if got := resident(t, work.file.Name()); got < tt.least || got > tt.most {
+			t.Errorf("%d bytes are hashed and %d in the page cache, want %d to %d", tt.hashed, got, tt.least, tt.most)
+		}
+	}
+}
+
+func skipWithoutPageCache(t *testing.T, d *dir) {
+	t.Helper()
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(d.fd(), &fs); err != nil || fs.Type == unix.TMPFS_MAGIC {
+		t.Skip("a filesystem that is all page cache", err)
+	}
+}
+
 // TestPageCacheIsLeftToOthers looks at what the page cache holds of a blob.
 func TestPageCacheIsLeftToOthers(t *testing.T) {
 	t.Parallel()
 	const size = 64 << 20
 	s := openStore(t)
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(s.root.fd(), &fs); err != nil || fs.Type == unix.TMPFS_MAGIC {
-		t.Skip("a filesystem that is all page cache", err)
-	}
+	skipWithoutPageCache(t, s.root)
 	result, err := s.Pull(t.Context(), Request{URL: pulltest.New(t, pulltest.Generated(size)).URL, Format: FormatOpaque}, nil)
 	if err != nil {
 		t.Fatal(err)

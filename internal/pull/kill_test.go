@@ -24,6 +24,16 @@ type killPoint struct {
 	Count int
 }
 
+// vouched returns how many bytes the journal vouches for at least, once a process
+// died there.
+func (p killPoint) vouched() int64 {
+	checkpoints := map[killPoint]int64{
+		{"journal synced", 1}: 1, {"unit written", 30}: 1, {"data synced", 2}: 1, {"half a slot written", 3}: 1, {"half a slot written", 4}: 1,
+		{"journal synced", 2}: 2, {"unit written", 46}: 2, {"data sealed", 1}: 2, {"data file synced", 1}: 2,
+	}
+	return checkpoints[p] * checkpointMin
+}
+
 // killed is what such a process is told.
 type killed struct {
 	Store   string
@@ -98,7 +108,7 @@ func TestKilled(t *testing.T) {
 				path := t.TempDir()
 				r := Request{URL: server.URL, Digest: digest, ImageName: "disk", Connections: 2}
 				kill(t, killed{path, r, at})
-				pullAfterKill(t, path, r, object)
+				pullAfterKill(t, path, r, object, at.vouched())
 			})
 		}
 	}
@@ -120,7 +130,7 @@ func kill(t *testing.T, job killed) {
 }
 
 // pullAfterKill checks what a killed process left, and that a pull goes on from it.
-func pullAfterKill(t *testing.T, path string, r Request, object pulltest.Content) {
+func pullAfterKill(t *testing.T, path string, r Request, object pulltest.Content, least int64) {
 	t.Helper()
 	checkBlobs(t, path)
 	published := len(entries(t, path+"/blobs/sha256")) > 0
@@ -129,6 +139,9 @@ func pullAfterKill(t *testing.T, path string, r Request, object pulltest.Content
 		if j := journalOf(t, path, key); j != nil {
 			vouched = j.vouched()
 		}
+	}
+	if vouched < least {
+		t.Errorf("the journal vouches for %d bytes, want %d at least", vouched, least)
 	}
 	s, err := Open(t.Context(), path, OpenOptions{})
 	if err != nil {
