@@ -28,7 +28,7 @@ type killPoint struct {
 // died there.
 func (p killPoint) vouched() int64 {
 	checkpoints := map[killPoint]int64{
-		{"journal synced", 1}: 1, {"unit written", 30}: 1, {"data synced", 2}: 1, {"half a slot written", 3}: 1, {"half a slot written", 4}: 1,
+		{"journal synced", 1}: 1, {"unit written", 30}: 1, {"data synced", 2}: 1, {"part of a slot written", 3}: 1, {"part of a slot written", 4}: 1,
 		{"journal synced", 2}: 2, {"unit written", 46}: 2, {"data sealed", 1}: 2, {"data file synced", 1}: 2,
 	}
 	return checkpoints[p] * checkpointMin
@@ -93,13 +93,13 @@ func TestKilled(t *testing.T) {
 	object := pulltest.Random(1, size)
 	points := []killPoint{
 		{"data file made", 1}, {"unit written", 1}, {"unit written", 15}, {"journal made", 1},
-		{"data synced", 1}, {"half a slot written", 1}, {"half a slot written", 2}, {"journal synced", 1}, {"unit written", 30},
-		{"data synced", 2}, {"half a slot written", 3}, {"half a slot written", 4}, {"journal synced", 2}, {"unit written", 46},
+		{"data synced", 1}, {"part of a slot written", 1}, {"part of a slot written", 2}, {"journal synced", 1}, {"unit written", 30},
+		{"data synced", 2}, {"part of a slot written", 3}, {"part of a slot written", 4}, {"journal synced", 2}, {"unit written", 46},
 		{"data sealed", 1}, {"data file synced", 1}, {"blob named", 1}, {"blob published", 1}, {"image linked", 1},
 	}
 	for digest, points := range map[string][]killPoint{
 		pulltest.Digest(object): points,
-		"":                      {{"half a slot written", 3}, {"journal synced", 1}, {"unit written", 46}, {"data file synced", 1}, {"blob named", 1}},
+		"":                      {{"part of a slot written", 3}, {"journal synced", 1}, {"unit written", 46}, {"data file synced", 1}, {"blob named", 1}},
 	} {
 		for _, at := range points {
 			t.Run(fmt.Sprintf("%s %d, digest %t", at.Step, at.Count, digest != ""), func(t *testing.T) {
