@@ -9,10 +9,12 @@
 // arrived. One goroutine re-reads the file behind the frontier of that set,
 // compares the checksums and computes SHA-256, so that hashing costs no time of
 // its own. Only bytes that were re-read and hashed are published, under a name
-// that is their digest.
+// that is their digest. Another goroutine moves the data to stable storage, keeps
+// it out of the page cache, and writes a journal of what is durable, with which a
+// pull that was killed goes on.
 //
 // The package is Linux only. Its pure parts (ranges, answers, units, leases,
-// inspection, addresses, redaction) do no I/O; source.go talks HTTP; dir.go,
-// store.go, blob.go and publish.go touch the disk; pull.go is the ladder of
+// journal.go, inspection, addresses, redaction) do no I/O; source.go talks HTTP;
+// dir.go, store.go, blob.go, checkpoint.go, flush.go and publish.go touch the disk; pull.go is the ladder of
 // attempts that joins them.
 package pull

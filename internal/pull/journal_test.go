@@ -191,7 +191,7 @@ func FuzzDecodeJournal(f *testing.F) {
 		slot := j.encode()
 		f.Add(slot)
 		f.Add(slot[:len(slot)/2])
-		f.Add(append(slot[:len(slot):len(slot)], slot...))
+		f.Add(append(bytes.Clone(slot), slot...))
 	}
 	f.Add([]byte(journalMagic))
 	f.Fuzz(func(t *testing.T, slot []byte) {
