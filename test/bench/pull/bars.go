@@ -34,20 +34,22 @@ func bars() []bar {
 		{[]string{"S7"}, "seconds ÷ those of the best peer with one connection", false, 0.3, overOneConnection},
 		{[]string{"S8"}, "distance from the node's limit", false, 0.03, offLimit},
 		{toS7, "peak resident MiB", false, 40, func(_ *results, r row) (float64, bool) { return float64(r.usage.PeakRSS) / mib, true }},
-		{toS7, "peak dirty MiB of the page cache", false, dirtyLimit / mib, func(_ *results, r row) (float64, bool) { return float64(r.usage.PeakDirty) / mib, true }},
+		{toS7, "peak dirty MiB of the page cache", false, dirtyLimit / mib, func(_ *results, r row) (float64, bool) {
+			return float64(r.usage.PeakDirty) / mib, r.usage.PeakDirty > 0
+		}},
 		{[]string{"S1", "S2", "S3", "S4", "S7", "S9"}, "CPU seconds ÷ those of curl and openssl", false, 1, overCurlCPU},
 	}
 }
 
-// missed names every bar that was measured and not reached, and lists all that were not measured.
+// missed names every bar of the scenarios that ran and that was not reached, and those that had nothing to be compared with.
 func (r *results) missed() (missed, unmeasured []string) {
 	for _, bar := range bars() {
 		for _, scenario := range bar.scenarios {
 			row, ok := r.row(scenario, ours)
-			var value float64
-			if ok {
-				value, ok = bar.value(r, row)
+			if !ok {
+				continue // the scenario was not asked for
 			}
+			value, ok := bar.value(r, row)
 			sign := "≤"
 			if bar.least {
 				sign = "≥"

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // machine is what the disk and the hash of this machine take for the whole object.
@@ -40,13 +42,23 @@ func (b *bench) measureMachine(ctx context.Context) (m machine, err error) {
 	return m, checkDigest(output, b.object.Digest)
 }
 
+// writeAndSync keeps the disk busy from the start, as a download can.
 func writeAndSync(path string, from io.Reader) error {
 	file, err := os.Create(path)
 	if err != nil {
 		return fmt.Errorf("measure the disk: %w", err)
 	}
 	defer file.Close()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{file}, from, make([]byte, 1<<20)); err != nil {
+	piece := make([]byte, 4<<20)
+	for written := int64(0); err == nil; {
+		var n int
+		if n, err = io.ReadFull(from, piece); n > 0 {
+			_, writeErr := file.Write(piece[:n])
+			err = errors.Join(err, writeErr, unix.SyncFileRange(int(file.Fd()), written, int64(n), unix.SYNC_FILE_RANGE_WRITE))
+		}
+		written += int64(n)
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("measure the disk: %w", err)
 	}
 	if err := file.Sync(); err != nil {

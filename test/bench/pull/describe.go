@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -24,7 +23,7 @@ type about struct {
 // describe looks at the machine and asks the tools for their versions.
 func describe(ctx context.Context, c config) (about, error) {
 	a := about{config: c, date: time.Now().UTC().Format(time.DateOnly)}
-	kernel, _, err := proc.Run(ctx, "/", nil, []string{"uname", "-sr"})
+	kernel, _, err := proc.Run(ctx, proc.Command{Args: []string{"uname", "-sr"}})
 	if err != nil {
 		return a, fmt.Errorf("describe the machine: %w", err)
 	}
@@ -44,7 +43,7 @@ func describe(ctx context.Context, c config) (about, error) {
 		} else if !t.publishes {
 			version = []string{"go", "version"}
 		}
-		output, _, err := proc.Run(ctx, "/", environment(filepath.Join(c.bin), ""), version)
+		output, _, err := proc.Run(ctx, proc.Command{Args: version, Env: environment(c.bin, "")})
 		if err != nil {
 			return a, fmt.Errorf("ask for the version of %s: %w", t.name, err)
 		}

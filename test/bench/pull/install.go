@@ -27,10 +27,10 @@ func prepare(ctx context.Context, c config) error {
 	}
 	module := filepath.Join(c.repo, "test", "bench", "pull")
 	for _, build := range [][]string{
-		{"go", "-C", c.repo, "build", "-trimpath", "-o", c.bin + "/", "./cmd/node-agent"},
+		{"go", "-C", c.repo, "build", "-trimpath", "-o", c.bin + "/", "./cmd/node-agent", "./test/bench/nodepulls"},
 		{"go", "-C", module, "build", "-trimpath", "-o", c.bin + "/", "./equalranges", "./rclone"},
 	} {
-		if _, _, err := proc.Run(ctx, c.repo, []string{"CGO_ENABLED=0"}, build); err != nil {
+		if _, _, err := proc.Run(ctx, proc.Command{Args: build, Env: []string{"CGO_ENABLED=0"}}); err != nil {
 			return fmt.Errorf("build the tools: %w", err)
 		}
 	}
@@ -52,15 +52,15 @@ func install(ctx context.Context) error {
 		return fmt.Errorf("the tools to compare with are not all here; install the packages (Debian's names): %s", strings.Join(missing, " "))
 	}
 	env := []string{"DEBIAN_FRONTEND=noninteractive"}
-	command := append([]string{"apt-get", "install", "--yes", "--no-install-recommends"}, missing...)
-	if _, _, err := proc.Run(ctx, "/", env, command); err == nil {
+	command := proc.Command{Args: append([]string{"apt-get", "install", "--yes", "--no-install-recommends"}, missing...), Env: env}
+	if _, _, err := proc.Run(ctx, command); err == nil {
 		return nil
 	}
 	// The lists of packages may be missing or old.
-	if _, _, err := proc.Run(ctx, "/", env, []string{"apt-get", "update"}); err != nil {
+	if _, _, err := proc.Run(ctx, proc.Command{Args: []string{"apt-get", "update"}, Env: env}); err != nil {
 		return fmt.Errorf("install the tools: %w", err)
 	}
-	if _, _, err := proc.Run(ctx, "/", env, command); err != nil {
+	if _, _, err := proc.Run(ctx, command); err != nil {
 		return fmt.Errorf("install the tools: %w", err)
 	}
 	return nil

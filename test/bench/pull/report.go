@@ -27,7 +27,7 @@ func (r *results) write(w io.Writer, a about) {
 }
 
 func (r *results) writeTable(w io.Writer) {
-	fmt.Fprint(w, "Seconds are from exec to a file that is verified, on stable storage and renamed. Bytes are those that the server's kernel saw acknowledged.\n"+
+	fmt.Fprint(w, "Seconds are from exec to a file that is verified, on stable storage and renamed. Bytes are what the server's kernel sent, with headers and TLS.\n"+
 		"Memory is the most of all rounds, the rest are medians.\n\n")
 	fmt.Fprintf(w, "| %-3s | %-14s | %8s | %6s | %8s | %7s | %6s | %7s | %9s | %5s |\n", "", "tool", "seconds", "÷ ours", "MiB sent", "sockets", "CPU s", "RSS MiB", "dirty MiB", "T*/T")
 	fmt.Fprint(w, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n")
@@ -90,7 +90,7 @@ func (r *results) save(dir string, report []byte) error {
 		return fmt.Errorf("save the report: %w", err)
 	}
 	report = append(report, "\n![time of each tool over the least possible](pull.svg)\n"...)
-	if err := os.WriteFile(filepath.Join(dir, "pull.md"), report, 0o644); err != nil { //nolint:gosec // documentation
+	if err := os.WriteFile(filepath.Join(dir, "pull.md"), report, 0o644); err != nil {
 		return fmt.Errorf("save the report: %w", err)
 	}
 	return r.plot(filepath.Join(dir, "pull.svg"))

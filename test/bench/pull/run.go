@@ -76,7 +76,7 @@ func (b *bench) run(ctx context.Context, s scenario, t tool, fraction float64, l
 		return sample{}, fmt.Errorf("make room for a run: %w", err)
 	}
 	defer func() { err = errors.Join(err, b.clean(dir)) }()
-	r := &runner{job: job{url: url + objectPath, dir: dir, digest: b.object.Digest}, tool: t, server: server, size: b.object.Size, env: environment(dir, "")}
+	r := &runner{job: job{url: url + objectPath, size: b.object.Size, dir: dir, digest: b.object.Digest}, tool: t, server: server, env: environment(dir, "")}
 	if s.tls {
 		r.job.caFile, r.env = b.caFile, environment(dir, b.caFile)
 	}

@@ -19,7 +19,6 @@ type runner struct {
 	job    job
 	tool   tool
 	server *origin.Server
-	size   int64
 	env    []string
 
 	usage proc.Usage
@@ -28,8 +27,12 @@ type runner struct {
 	socketsBefore int
 }
 
+func (r *runner) command(args []string) proc.Command {
+	return proc.Command{Args: args, Env: r.env, Dir: r.job.dir, Watch: r.job.dir}
+}
+
 func (r *runner) step(ctx context.Context, command ...string) (string, error) {
-	output, usage, err := proc.Run(ctx, r.job.dir, r.env, command)
+	output, usage, err := proc.Run(ctx, r.command(command))
 	r.usage.Add(usage)
 	return output, err
 }
@@ -72,8 +75,8 @@ func (r *runner) published() error {
 	if err != nil {
 		return fmt.Errorf("look for the blob: %w", err)
 	}
-	if info.Size() != r.size {
-		return fmt.Errorf("%s has %d bytes, not %d", path, info.Size(), r.size)
+	if info.Size() != r.job.size {
+		return fmt.Errorf("%s has %d bytes, not %d", path, info.Size(), r.job.size)
 	}
 	return nil
 }
@@ -101,11 +104,11 @@ func syncDir(path string) error {
 
 // killAndResume kills the tool once it has taken a fraction of the object, and runs it again.
 func (r *runner) killAndResume(ctx context.Context, fraction float64) error {
-	program, err := proc.Start(ctx, r.job.dir, r.env, r.tool.command(r.job))
+	program, err := proc.Start(ctx, r.command(r.tool.command(r.job)))
 	if err != nil {
 		return err
 	}
-	ended := r.waitFor(ctx, program, int64(fraction*float64(r.size)))
+	ended := r.waitFor(ctx, program, int64(fraction*float64(r.job.size)))
 	r.sentBefore, err = r.stopAndCount(program)
 	err = errors.Join(err, program.Signal(syscall.SIGKILL))
 	_, usage, waitErr := program.Wait()

@@ -12,6 +12,7 @@ const ours = "node-agent"
 // job is one download that a tool is to do.
 type job struct {
 	url    string
+	size   int64
 	dir    string // empty, the tool's own
 	digest string
 	caFile string // "" without TLS
@@ -42,7 +43,7 @@ func tools(bin string) []tool {
 		{name: ours, note: "pull --connections 8", publishes: true, command: func(j job) []string { return oursCommand(program("node-agent"), j) }},
 		{name: "aria2", note: "-x8 -s8 --file-allocation=falloc", version: []string{"aria2c", "--version"}, command: aria2Command},
 		{name: "axel", note: "-n8", version: []string{"axel", "--version"}, command: axelCommand},
-		{name: "rclone", note: "copyto --multi-thread-streams 8", version: []string{program("rclone"), "version"}, command: func(j job) []string { return rcloneCommand(program("rclone"), j) }},
+		{name: "rclone", note: "copyto --multi-thread-streams 8, built with the http and local backends only", version: []string{program("rclone"), "version"}, command: func(j job) []string { return rcloneCommand(program("rclone"), j) }},
 		{name: "equal ranges", note: "eight equal ranges at once, then the hash", hashes: true, command: func(j job) []string {
 			return []string{program("equalranges"), "-n", fmt.Sprint(connections), "-o", j.out(), j.url}
 		}},
@@ -79,9 +80,10 @@ func axelCommand(j job) []string {
 }
 
 func rcloneCommand(program string, j job) []string {
-	// The cutoff is below every size, or small files would come over one stream.
+	// Below its defaults, small objects would come over fewer streams.
+	chunk := min(64*mib, j.size/connections)
 	command := []string{program, "copyto", "--config", "", "--http-url", j.base(), "--multi-thread-streams", fmt.Sprint(connections),
-		"--multi-thread-cutoff", "1Mi", "--quiet"}
+		"--multi-thread-cutoff", "1Mi", "--multi-thread-chunk-size", fmt.Sprintf("%dB", chunk), "--quiet"}
 	if j.caFile != "" {
 		command = append(command, "--ca-cert", j.caFile)
 	}

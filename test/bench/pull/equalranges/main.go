@@ -18,12 +18,12 @@ func main() {
 	flag.Parse()
 	if err := run(flag.Arg(0), *output, *connections); err != nil {
 		fmt.Fprintf(os.Stderr, "equalranges: %v\n", err)
-		os.Exit(1) //nolint:forbidigo // this is main
+		os.Exit(1)
 	}
 }
 
 func run(url, path string, connections int) error {
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // this is main
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections, ForceAttemptHTTP2: true}}
 	size, err := sizeOf(ctx, client, url)

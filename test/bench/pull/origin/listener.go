@@ -36,7 +36,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // ends with the connection; Accept has no context
+	ctx, cancel := context.WithCancel(context.Background())
 	c := &conn{TCPConn: tcp, owner: l, stop: cancel}
 	l.mu.Lock()
 	number := l.accepted
@@ -63,7 +63,7 @@ func (l *listener) count() Count {
 	defer l.mu.Unlock()
 	count := Count{Sockets: l.sockets, Bytes: l.closed}
 	for c := range l.live {
-		count.Bytes += c.acknowledged()
+		count.Bytes += c.sent()
 	}
 	return count
 }
@@ -89,14 +89,14 @@ func (c *conn) Close() error {
 		c.stop()
 		c.owner.mu.Lock()
 		defer c.owner.mu.Unlock()
-		c.owner.closed += c.acknowledged()
+		c.owner.closed += c.sent()
 		delete(c.owner.live, c)
 	})
 	return c.TCPConn.Close()
 }
 
-// acknowledged asks the kernel how many bytes arrived at the other end.
-func (c *conn) acknowledged() int64 {
+// sent asks the kernel how many bytes left. Acknowledgements would not do: what a client takes and drops, it need not acknowledge.
+func (c *conn) sent() int64 {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0
@@ -104,7 +104,7 @@ func (c *conn) acknowledged() int64 {
 	var bytes int64
 	_ = raw.Control(func(fd uintptr) {
 		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			bytes = int64(info.Bytes_acked)
+			bytes = int64(info.Bytes_sent - info.Bytes_retrans)
 		}
 	})
 	return bytes

@@ -1,5 +1,5 @@
 // Package origin is the HTTP server of the bench: it serves one object in ranges, holds every connection to a rate of its own, and
-// counts connections and the bytes that clients took.
+// counts connections and the bytes that it sent.
 package origin
 
 import (
@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 )
 
@@ -58,7 +57,7 @@ func Start(objects map[string]Object, options Options) (*Server, error) {
 		}
 	}()
 	if options.TLS != nil {
-		s.URL = strings.Replace(s.URL, "http:", "https:", 1)
+		s.URL = fmt.Sprintf("https://127.0.0.1:%d", address.Port)
 	}
 	return s, nil
 }
@@ -79,7 +78,7 @@ func (s *Server) Close() error {
 // Count is what clients did since the last Reset.
 type Count struct {
 	Sockets int
-	// Bytes were acknowledged by the clients' kernels, headers and TLS included.
+	// Bytes left the server's kernel, headers and TLS included.
 	Bytes int64
 }
 
@@ -94,7 +93,7 @@ func (s *Server) Settle(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(5 * time.Millisecond): //nolint:forbidigo // beside ctx.Done
+		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }

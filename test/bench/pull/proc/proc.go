@@ -21,7 +21,8 @@ type Usage struct {
 	CPUSeconds float64
 	// PeakRSS is the most resident memory at one time, in bytes, summed over the processes of a pipeline.
 	PeakRSS int64
-	// PeakDirty is by how much the page cache's dirty and unfinished data rose above what it was at the start, at most.
+	// PeakDirty is the most data of files below Command.Watch that was in the page cache and not on the disk, in bytes. It is 0
+	// where the kernel, before Linux 6.5, cannot tell.
 	PeakDirty int64
 }
 
@@ -32,6 +33,16 @@ func (u *Usage) Add(other Usage) {
 	u.PeakDirty = max(u.PeakDirty, other.PeakDirty)
 }
 
+// Command is a program to run.
+type Command struct {
+	Args []string
+	// Env comes on top of this process's own.
+	Env []string
+	Dir string
+	// Watch, unless empty, is the directory below which PeakDirty is looked for.
+	Watch string
+}
+
 // Program is a program that runs, as the leader of a process group of its own.
 type Program struct {
 	cmd     *exec.Cmd
@@ -40,19 +51,18 @@ type Program struct {
 	sampler *sampler
 }
 
-// Start runs a command in a directory. When ctx ends, the program and all it started are killed.
-func Start(ctx context.Context, dir string, env, command []string) (*Program, error) {
-	p := &Program{cmd: exec.CommandContext(ctx, command[0], command[1:]...)} //nolint:gosec // the bench's own commands
-	p.cmd.Dir, p.cmd.Env = dir, append(os.Environ(), env...)
+// Start runs a command. When ctx ends, the program and all it started are killed.
+func Start(ctx context.Context, command Command) (*Program, error) {
+	p := &Program{cmd: exec.CommandContext(ctx, command.Args[0], command.Args[1:]...)}
+	p.cmd.Dir, p.cmd.Env = command.Dir, append(os.Environ(), command.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.errors
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.Cancel = func() error { return p.Signal(syscall.SIGKILL) }
 	p.cmd.WaitDelay = 5 * time.Second
-	dirty := dirtyBytes()
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", command[0], err)
+		return nil, fmt.Errorf("start %s: %w", command.Args[0], err)
 	}
-	p.sampler = startSampler(p.cmd.Process.Pid, dirty)
+	p.sampler = startSampler(p.cmd.Process.Pid, command.Watch)
 	return p, nil
 }
 
@@ -80,8 +90,8 @@ func (p *Program) Wait() (string, Usage, error) {
 }
 
 // Run is Start and Wait.
-func Run(ctx context.Context, dir string, env, command []string) (string, Usage, error) {
-	p, err := Start(ctx, dir, env, command)
+func Run(ctx context.Context, command Command) (string, Usage, error) {
+	p, err := Start(ctx, command)
 	if err != nil {
 		return "", Usage{}, err
 	}

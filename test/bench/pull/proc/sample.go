@@ -12,6 +12,9 @@ import (
 	"time"
 )
 
+// dirtyEvery is after how many samples the page cache is looked at, which takes longer.
+const dirtyEvery = 5
+
 // sampleInterval is how often memory is looked at. The kernel keeps each process's peak, so only what a process does in its last
 // interval can be missed. (rusage has the peak, too, but a child inherits its parent's.)
 const sampleInterval = 50 * time.Millisecond
@@ -23,14 +26,16 @@ type sampler struct {
 	usage  Usage
 }
 
-func startSampler(pid int, dirty int64) *sampler {
+func startSampler(pid int, dir string) *sampler {
 	s := &sampler{done: make(chan struct{})}
 	s.worker.Go(func() {
 		ticker := time.NewTicker(sampleInterval)
 		defer ticker.Stop()
-		for {
+		for count := 0; ; count++ {
 			s.usage.PeakRSS = max(s.usage.PeakRSS, treeRSS(pid))
-			s.usage.PeakDirty = max(s.usage.PeakDirty, dirtyBytes()-dirty)
+			if dir != "" && count%dirtyEvery == 0 {
+				s.usage.PeakDirty = max(s.usage.PeakDirty, dirtyBytes(dir))
+			}
 			select {
 			case <-s.done:
 				return
@@ -60,11 +65,6 @@ func treeRSS(pid int) int64 {
 		}
 	}
 	return sum
-}
-
-// dirtyBytes is what the page cache holds that is not on a disk yet.
-func dirtyBytes() int64 {
-	return field("/proc/meminfo", "Dirty:") + field("/proc/meminfo", "Writeback:")
 }
 
 // field reads a line "name: 123 kB" of a file of /proc, in bytes; 0 when it is not there.

@@ -151,7 +151,7 @@ func (r *Relay) carry(to, from *net.TCPConn, handshake time.Duration) {
 // sleepUntil may not select on a context: what it waits for is tens of milliseconds away.
 func sleepUntil(at time.Time) {
 	if wait := time.Until(at); wait > 0 {
-		time.Sleep(wait) //nolint:forbidigo // see above
+		time.Sleep(wait)
 	}
 }
 
