@@ -25,7 +25,8 @@ func run(ctx context.Context, args []string) (err error) {
 	set := flag.NewFlagSet("nodepulls", flag.ContinueOnError)
 	path := set.String("store", "", "directory of the store")
 	connections := set.Int("connections", pull.DefaultConnections, "most connections of one pull")
-	set.Int64("bytes-per-second", 0, "limit over all pulls together") // FIXME
+	// The engine cannot be limited over all pulls yet: this is what it is measured against.
+	set.Int64("bytes-per-second", 0, "limit over all pulls together")
 	if err := set.Parse(args); err != nil {
 		return err
 	}

@@ -105,6 +105,6 @@ func offLimit(r *results, own row) (float64, bool) {
 
 // overCurlCPU is not known where curl was stopped.
 func overCurlCPU(r *results, own row) (float64, bool) {
-	curl, ok := r.row(own.scenario.name, "curl, openssl")
+	curl, ok := r.row(own.scenario.name, curlThenHash)
 	return own.usage.CPUSeconds / curl.usage.CPUSeconds, ok && !curl.capped
 }

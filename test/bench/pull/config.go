@@ -35,7 +35,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	size := set.String("size", "2GiB", "bytes of the object, with MiB or GiB")
 	rounds := set.Int("rounds", fullRounds, "rounds that count; one more goes before them")
 	names := set.String("scenarios", "", "such as S1,S3; all when empty")
-	only := set.String("tools", "", "such as 'aria2,curl | openssl'; all when empty, and "+ours+" always")
+	only := set.String("tools", "", "such as 'aria2,curl + openssl'; all when empty, and "+ours+" always")
 	quick := set.Bool("quick", false, "one round with 128 MiB, to see whether everything runs")
 	repo := set.String("repo", ".", "root of the repository")
 	dir := set.String("dir", "/var/tmp", "a directory on the disk to download to")

@@ -25,7 +25,7 @@ func main() {
 	stop()
 	switch {
 	case interrupted:
-		fmt.Fprintln(os.Stderr, "bench-pull: interrupted; nothing is left behind")
+		fmt.Fprintln(os.Stderr, "bench-pull: interrupted")
 		os.Exit(130)
 	case errors.Is(err, flag.ErrHelp):
 	case err != nil:
@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err := prepare(ctx, c); err != nil {
 		return err
 	}
-	b, err := newBench(c)
+	b, err := newBench(ctx, c)
 	if err != nil {
 		return err
 	}

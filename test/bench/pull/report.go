@@ -29,7 +29,7 @@ func (r *results) write(w io.Writer, a about) {
 func (r *results) writeTable(w io.Writer) {
 	fmt.Fprint(w, "Seconds are from exec to a file that is verified, on stable storage and renamed. Bytes are what the server's kernel sent, with headers and TLS.\n"+
 		"Memory is the most of all rounds, the rest are medians.\n\n")
-	fmt.Fprintf(w, "| %-3s | %-14s | %8s | %6s | %8s | %7s | %6s | %7s | %9s | %5s |\n", "", "tool", "seconds", "÷ ours", "MiB sent", "sockets", "CPU s", "RSS MiB", "dirty MiB", "T*/T")
+	fmt.Fprintf(w, "| %-3s | %-16s | %8s | %6s | %8s | %7s | %6s | %7s | %9s | %5s |\n", "", "tool", "seconds", "÷ ours", "MiB sent", "sockets", "CPU s", "RSS MiB", "dirty MiB", "T*/T")
 	fmt.Fprint(w, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, row := range r.rows {
 		more, ratio := "", "-"
@@ -39,18 +39,10 @@ func (r *results) writeTable(w io.Writer) {
 		if own, ok := r.row(row.scenario.name, ours); ok {
 			ratio = fmt.Sprintf("%s%.2f", more, row.seconds/own.seconds)
 		}
-		fmt.Fprintf(w, "| %-3s | %-14s | %8s | %6s | %8.0f | %7.0f | %6.2f | %7.0f | %9.0f | %5.2f |\n", row.scenario.name, escape(row.tool),
+		fmt.Fprintf(w, "| %-3s | %-16s | %8s | %6s | %8.0f | %7.0f | %6.2f | %7.0f | %9.0f | %5.2f |\n", row.scenario.name, row.tool,
 			fmt.Sprintf("%s%.2f", more, row.seconds), ratio, row.sent/mib, row.sockets, row.usage.CPUSeconds,
 			float64(row.usage.PeakRSS)/mib, float64(row.usage.PeakDirty)/mib, r.score(row))
 	}
-}
-
-// escape keeps a tool's name from ending its cell.
-func escape(name string) string {
-	if name == "curl | openssl" {
-		return `curl \| openssl`
-	}
-	return name
 }
 
 func (r *results) writeTerms(w io.Writer) {

@@ -35,7 +35,7 @@ type rounds struct {
 }
 
 // newBench makes the objects, the certificates and a directory. The caller closes it.
-func newBench(c config) (b *bench, err error) {
+func newBench(ctx context.Context, c config) (b *bench, err error) {
 	if err := checkDisk(c.dir); err != nil {
 		return nil, err
 	}
@@ -48,12 +48,12 @@ func newBench(c config) (b *bench, err error) {
 	if b.base, err = os.MkdirTemp(c.dir, "bench-pull-"); err != nil {
 		return b, fmt.Errorf("make a directory: %w", err)
 	}
-	if b.object, err = origin.NewObject(c.size, 0); err != nil {
+	if b.object, err = origin.NewObject(ctx, c.size, 0); err != nil {
 		return b, err
 	}
 	if slices.ContainsFunc(c.scenarios, func(s scenario) bool { return s.kind == many }) {
 		for i := range manyPulls {
-			part, err := origin.NewObject(c.size/manyPulls, byte(i+1))
+			part, err := origin.NewObject(ctx, c.size/manyPulls, byte(i+1))
 			if err != nil {
 				return b, err
 			}
@@ -74,10 +74,10 @@ func (b *bench) close() (err error) {
 	if b.base != "" {
 		err = os.RemoveAll(b.base)
 	}
-	for _, object := range append(b.parts, b.object) {
+	for _, object := range b.parts {
 		err = errors.Join(err, object.Close())
 	}
-	return err
+	return errors.Join(err, b.object.Close())
 }
 
 // measure runs everything, round by round, so that a change of the machine's mood meets all tools. Round 0 does not count.
@@ -138,7 +138,7 @@ func (all *rounds) scenario(ctx context.Context, s scenario, number int) error {
 		if t.name != ours {
 			limit = all.limits[s.name]
 		}
-		one, err := all.bench.run(ctx, s, t, fraction, limit)
+		one, err := all.bench.run(ctx, s, t, task{fraction: fraction, limit: limit, check: number == 0})
 		if err != nil {
 			return err
 		}
@@ -158,7 +158,7 @@ func (all *rounds) report(number int, k key, one sample) {
 	if one.capped {
 		note = ", stopped"
 	}
-	fmt.Fprintf(all.log, "round %d of %d: %s %-14s %7.2f s, %3d sockets, %5.2f CPU s%s\n",
+	fmt.Fprintf(all.log, "round %d of %d: %s %-16s %7.2f s, %3d sockets, %5.2f CPU s%s\n",
 		number, all.bench.config.rounds, k.scenario, k.tool, one.seconds, one.sockets, one.usage.CPUSeconds, note)
 }
 

@@ -64,8 +64,15 @@ func (b *bench) network(s scenario, pace *origin.Pace) (server *origin.Server, u
 	return server, "http://" + far.Address, func() error { return errors.Join(far.Close(), server.Close()) }, nil
 }
 
-// run lets a tool do a scenario once. fraction is where it is killed, if it is; limit stops it.
-func (b *bench) run(ctx context.Context, s scenario, t tool, fraction float64, limit time.Duration) (result sample, err error) {
+// task is what differs between the runs of a tool in a scenario.
+type task struct {
+	fraction float64       // of the object, where it is killed, if it is
+	limit    time.Duration // stops it
+	check    bool          // hash what it published, after the time is taken
+}
+
+// run lets a tool do a scenario once.
+func (b *bench) run(ctx context.Context, s scenario, t tool, now task) (result sample, err error) {
 	server, url, stop, err := b.network(s, s.pace)
 	if err != nil {
 		return sample{}, err
@@ -80,20 +87,23 @@ func (b *bench) run(ctx context.Context, s scenario, t tool, fraction float64, l
 	if s.tls {
 		r.job.caFile, r.env = b.caFile, environment(dir, b.caFile)
 	}
-	limited, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithTimeout(ctx, now.limit)
 	defer cancel()
 	began := time.Now()
 	switch s.kind {
 	case plain:
 		err = r.download(limited)
 	case killed:
-		err = r.killAndResume(limited, fraction)
+		err = r.killAndResume(limited, now.fraction)
 	case many:
 		err = r.pullMany(limited, b, url)
 	}
 	result = sample{seconds: time.Since(began).Seconds(), usage: r.usage}
 	if ctx.Err() == nil && limited.Err() != nil {
 		result.capped, err = true, nil
+	}
+	if err == nil && now.check && t.publishes && !result.capped && s.kind != many {
+		err = r.checkBlob(ctx)
 	}
 	if err != nil {
 		return sample{}, fmt.Errorf("%s in %s: %w", t.name, s.name, err)

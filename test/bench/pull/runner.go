@@ -68,9 +68,23 @@ func (r *runner) finish(ctx context.Context, output string) (err error) {
 	return syncDir(r.job.dir)
 }
 
+// blob is where the engine publishes.
+func (r *runner) blob() string {
+	return filepath.Join(r.job.dir, "store", "blobs", "sha256", r.job.digest)
+}
+
+// checkBlob does not take the engine's word for the digest.
+func (r *runner) checkBlob(ctx context.Context) error {
+	output, err := r.step(ctx, "openssl", "dgst", "-sha256", r.blob())
+	if err != nil {
+		return err
+	}
+	return checkDigest(output, r.job.digest)
+}
+
 // published checks that what the engine says it did is there.
 func (r *runner) published() error {
-	path := filepath.Join(r.job.dir, "store", "blobs", "sha256", r.job.digest)
+	path := r.blob()
 	info, err := os.Stat(path)
 	if err != nil {
 		return fmt.Errorf("look for the blob: %w", err)

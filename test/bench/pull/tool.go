@@ -9,6 +9,9 @@ import (
 // ours is the name of what is measured; the other tools are peers.
 const ours = "node-agent"
 
+// curlThenHash is the peer whose CPU seconds are a bar.
+const curlThenHash = "curl + openssl"
+
 // job is one download that a tool is to do.
 type job struct {
 	url    string
@@ -47,8 +50,8 @@ func tools(bin string) []tool {
 		{name: "equal ranges", note: "eight equal ranges at once, then the hash", hashes: true, command: func(j job) []string {
 			return []string{program("equalranges"), "-n", fmt.Sprint(connections), "-o", j.out(), j.url}
 		}},
-		{name: "curl, openssl", note: "curl, then openssl dgst", version: []string{"curl", "--version"}, command: curlCommand},
-		{name: "curl | openssl", note: "curl, teed into openssl dgst", version: []string{"openssl", "version"}, hashes: true, command: teeCommand},
+		{name: curlThenHash, note: "curl, then openssl dgst", version: []string{"curl", "--version"}, command: curlCommand},
+		{name: "curl tee openssl", note: "curl, teed into openssl dgst", version: []string{"openssl", "version"}, hashes: true, command: teeCommand},
 	}
 }
 

@@ -68,7 +68,7 @@ func (s *Server) Close() error {
 	if served := <-s.served; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}
-	s.listener.wait()
+	s.listener.cut()
 	if err != nil {
 		return fmt.Errorf("close the origin: %w", err)
 	}
