@@ -36,7 +36,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	rounds := set.Int("rounds", fullRounds, "rounds that count; one more goes before them")
 	names := set.String("scenarios", "", "such as S1,S3; all when empty")
 	only := set.String("tools", "", "such as 'aria2,curl + openssl'; all when empty, and "+ours+" always")
-	quick := set.Bool("quick", false, "one round with 128 MiB, to see whether everything runs")
+	quick := set.Bool("quick", false, "one round with 64 MiB, to see whether everything runs")
 	repo := set.String("repo", ".", "root of the repository")
 	dir := set.String("dir", "/var/tmp", "a directory on the disk to download to")
 	out := set.String("out", "", "directory of the report; docs/benchmarks when nothing is left out, else nowhere")
@@ -44,7 +44,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return config{}, err
 	}
 	if *quick {
-		*size, *rounds = "128MiB", 1
+		*size, *rounds = "64MiB", 1
 	}
 	c := config{rounds: *rounds, dir: *dir, out: *out}
 	var err error
