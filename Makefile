@@ -33,6 +33,11 @@ test: ## run unit and integration tests with the race detector
 	if [ "$$(go env CGO_ENABLED)" = 1 ]; then race=-race; else race=; echo "No C compiler here, so these tests run without the race detector." >&2; fi && \
 	exec $(GOTESTSUM) --raw-command -- test/tools/test-modules $$race $(TEST_FLAGS)
 
+.PHONY: bench-pull
+bench-pull: ## measure node-agent pull beside other tools, three hours; SIZE=256MiB ROUNDS=2 SCENARIOS=S1,S3 or QUICK=1 for less
+	@go -C test/bench/pull build -o $(CURDIR)/bin/bench-pull . && exec bin/bench-pull $(if $(QUICK),-quick) \
+		$(if $(SIZE),-size='$(SIZE)') $(if $(ROUNDS),-rounds='$(ROUNDS)') $(if $(SCENARIOS),-scenarios='$(SCENARIOS)') $(if $(TOOLS),-tools='$(TOOLS)') $(if $(OUT),-out='$(abspath $(OUT))')
+
 .PHONY: generate
 generate: ## write deep copies, CRDs and RBAC from the markers in the code
 	@$(CONTROLLER_GEN) object:headerFile=test/tools/boilerplate.go.txt paths=./api/...
