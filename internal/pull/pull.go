@@ -58,8 +58,9 @@ func (s *Store) pull(ctx context.Context, j *job, report func(Progress)) (Result
 			return result, err
 		}
 	}
-	p := &run{store: s, job: j, source: newSource(j)}
+	p := &run{store: s, job: j, source: newSource(j, s.limiter)}
 	defer p.source.close()
+	defer s.budget.forget(p)
 	result, err := p.supervised(ctx, report)
 	result.TransferredBytes = p.source.received.Load()
 	result.Retries = int(p.retries.Load())
@@ -219,7 +220,7 @@ func (p *run) attempt(ctx context.Context, stream bool) (result Result, how open
 	}
 	work, err := p.store.newWork(workKey(p.job))
 	if err != nil {
-		o.response.close()
+		o.close()
 		return Result{}, o.how, err
 	}
 	defer func() {
@@ -229,7 +230,7 @@ func (p *run) attempt(ctx context.Context, stream bool) (result Result, how open
 	}()
 	if o.object.total >= 0 {
 		if err := work.reserve(o.object.total); err != nil {
-			o.response.close()
+			o.close()
 			return Result{}, o.how, err
 		}
 	}
@@ -246,6 +247,6 @@ func (p *run) attempt(ctx context.Context, stream bool) (result Result, how open
 	}
 	result, err = p.store.publish(ctx, p.job, work, sum, size)
 	result.Connections = int(t.peak.Load())
-	result.Parallel = o.how == openRanges && o.body.end < o.object.total
+	result.Parallel = o.how == openRanges && o.body.end < o.object.total && t.instead.Load() == nil
 	return result, o.how, err
 }

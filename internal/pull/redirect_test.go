@@ -155,7 +155,7 @@ func TestExpiredRedirect(t *testing.T) {
 		return target.URL + "?signature=" + strconv.Itoa(x.Number)
 	}))
 	result := mustPull(t, openStore(t), Request{URL: front.URL, Digest: pulltest.Digest(object)})
-	if len(front.Log()) != 2 || result.Retries == 0 {
+	if len(front.Log()) != 2 || result.Retries != 0 {
 		t.Errorf("the original URL was asked %d times, %d retries", len(front.Log()), result.Retries)
 	}
 }
