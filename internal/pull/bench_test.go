@@ -1,7 +1,6 @@
 package pull
 
 import (
-	"os"
 	"testing"
 
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
@@ -10,7 +9,7 @@ import (
 // BenchmarkPull measures whole pulls from a server of this process: run it with
 // -benchtime=1x. With T* the least time that the network, one SHA-256 stream and
 // the number of connections leave, T*/T is its score; connections is how many
-// carried bytes at once. PULL_BENCH_DIR is where the store is made.
+// carried bytes at once. the store is made below TMPDIR.
 func BenchmarkPull(b *testing.B) {
 	const size = 2 << 30
 	block := pulltest.RandomBytes(1, 5<<20+3)
@@ -43,12 +42,7 @@ func BenchmarkPull(b *testing.B) {
 
 func benchOnce(b *testing.B, r Request) Result {
 	b.Helper()
-	path, err := os.MkdirTemp(os.Getenv("PULL_BENCH_DIR"), "pull-bench-")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = os.RemoveAll(path) }()
-	s, err := Open(b.Context(), path, OpenOptions{})
+	s, err := Open(b.Context(), b.TempDir(), OpenOptions{})
 	if err != nil {
 		b.Fatal(err)
 	}

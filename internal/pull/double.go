@@ -23,7 +23,7 @@ func (w *worker) double(ctx context.Context, task *task) error {
 	if err == nil || task.ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return w.recover(ctx, &lease{}, err)
+	return w.recover(ctx, err)
 }
 
 // fetchUnit returns the bytes of a double's unit.

@@ -7,7 +7,7 @@ import (
 
 const (
 	// startConnections is how many connections a pull begins with.
-	startConnections = 2
+	startConnections = 4
 	// growInterval is how long a number of connections is tried before it is
 	// judged, on top of two round trips.
 	growInterval = 60 * time.Millisecond

@@ -20,10 +20,11 @@ type scheduler struct {
 	running  int // workers that have something to do
 	limit    int // most of them at once
 	hashed   int64
+	done     chan struct{} // closed when the object is complete
 }
 
 func newScheduler(total int64) *scheduler {
-	s := &scheduler{units: newUnitMap(total), limit: 1, doubles: map[int]context.CancelFunc{}}
+	s := &scheduler{units: newUnitMap(total), limit: 1, doubles: map[int]context.CancelFunc{}, done: make(chan struct{})}
 	s.changed.L = &s.mu
 	return s
 }
@@ -151,6 +152,20 @@ func (s *scheduler) release(l *lease) {
 	s.changed.Broadcast()
 }
 
+// pause waits for d, or until nothing is left to wait for.
+func (s *scheduler) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // commit records a unit whose bytes are in the file.
 func (s *scheduler) commit(u heldUnit) error {
 	s.mu.Lock()
@@ -164,6 +179,9 @@ func (s *scheduler) record(u heldUnit) error {
 	}
 	if cancel, ok := s.doubles[u.unit]; ok {
 		cancel()
+	}
+	if s.units.complete() {
+		close(s.done) // once: a unit commits once
 	}
 	s.changed.Broadcast()
 	return nil
@@ -212,6 +230,7 @@ func (s *scheduler) setHashed(at int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hashed = at
+	s.changed.Broadcast()
 }
 
 // tick says how many workers may be at work from now on, brings the rates up to

@@ -9,8 +9,11 @@ const (
 	slowFloor = 4 << 20
 	// slowPeers is how many other connections it takes to tell slow from usual.
 	slowPeers = 2
-	// replaceInterval is the time between two replacements in one pull.
+	// replaceInterval is the time between the first two replacements of a pull.
+	// It doubles each time, up to replaceMost: a machine that is short of
+	// processors makes connections look slow that are not.
 	replaceInterval = 2 * time.Second
+	replaceMost     = 30 * time.Second
 )
 
 // pace is how fast a connection is of late.
@@ -20,11 +23,12 @@ type pace struct {
 }
 
 // slowest returns which connection should be replaced by a new one: one that is
-// far below its peers, not one of many that are slow together.
-func slowest(paces []pace) (int, bool) {
+// far below its peers for as long as suspicion, not one of many that are slow
+// together.
+func slowest(paces []pace, suspicion time.Duration) (int, bool) {
 	worst := -1
 	for i, p := range paces {
-		if p.age >= meterWindow && p.rate < slowFloor && (worst < 0 || p.rate < paces[worst].rate) {
+		if p.age >= suspicion && p.rate < slowFloor && (worst < 0 || p.rate < paces[worst].rate) {
 			worst = i
 		}
 	}
@@ -43,9 +47,24 @@ func slowest(paces []pace) (int, bool) {
 	return worst, paces[worst].rate < slowShare*median(others)
 }
 
+// coolDown is the time after a replacement without another one.
+type coolDown struct {
+	until    time.Time
+	interval time.Duration
+}
+
+// over reports whether there may be a replacement.
+func (c *coolDown) over(now time.Time) bool { return !now.Before(c.until) }
+
+// begin takes note of a replacement.
+func (c *coolDown) begin(now time.Time) {
+	c.interval = min(max(replaceInterval, 2*c.interval), replaceMost)
+	c.until = now.Add(c.interval)
+}
+
 // replaceSlow ends the response of a connection that is much slower than the
 // others, so that its lease goes on over a new one. It reports whether there was one.
-func (s *scheduler) replaceSlow(now time.Time) bool {
+func (s *scheduler) replaceSlow(now time.Time, suspicion time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	paces := make([]pace, len(s.active))
@@ -54,7 +73,7 @@ func (s *scheduler) replaceSlow(now time.Time) bool {
 			paces[i] = pace{l.meter.rate(now, l.arrived.Load()), now.Sub(l.meter.began)}
 		}
 	}
-	i, ok := slowest(paces)
+	i, ok := slowest(paces, suspicion)
 	if !ok || s.active[i].cancel == nil {
 		return false
 	}

@@ -82,12 +82,16 @@ func (s *source) origin() string {
 // again asks for a later span of the same representation. A URL that a redirect
 // led to may be signed for a time; when it is refused the original may lead on.
 func (s *source) again(ctx context.Context, asked span, v validator) (*response, error) {
-	at, times := s.current()
-	r, _, err := s.get(ctx, at, &asked, v)
-	if err != nil || !at.redirected || !refusedURL(r.reply.status) {
-		return r, err
+	for {
+		at, times := s.current()
+		r, _, err := s.get(ctx, at, &asked, v)
+		if err != nil || !at.redirected || !refusedURL(r.reply.status) {
+			return r, err
+		}
+		if r, err = s.resolve(ctx, r, times, asked, v); r != nil || err != nil {
+			return r, err
+		}
 	}
-	return s.resolve(ctx, r, times, asked, v)
 }
 
 // refusedURL reports whether a status may mean that a URL is no longer good:
@@ -102,26 +106,27 @@ func refusedURL(status int) bool {
 }
 
 // resolve asks the original URL again after r refused what the given resolution
-// led to. One caller does; the others wait and use what it found. A target that
-// never answered with bytes is not resolved again: r is the answer then.
+// led to. One caller does; the others wait and get no response, but a new target
+// to ask. A target that never answered with bytes is not resolved again: r is
+// the answer then.
 func (s *source) resolve(ctx context.Context, r *response, times int, asked span, v validator) (*response, error) {
 	select {
 	case s.resolving <- struct{}{}:
 		defer func() { <-s.resolving }()
 	case <-ctx.Done():
+		err := r.explain(ctx.Err()) // it may be this connection that is ended, not the pull
 		r.close()
-		return nil, ctx.Err()
+		return nil, err
 	}
 	s.mu.Lock()
-	at, now, proven := s.at, s.times, s.proven
+	now, proven := s.times, s.proven
 	s.mu.Unlock()
 	if now == times && !proven {
 		return r, nil
 	}
 	r.drain()
 	if now != times {
-		again, _, err := s.get(ctx, at, &asked, v)
-		return again, err
+		return nil, nil
 	}
 	again, at, err := s.get(ctx, s.original(), &asked, v)
 	if err == nil {

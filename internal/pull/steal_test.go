@@ -197,7 +197,7 @@ func TestSlowest(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if i, ok := slowest(tt.paces); ok != (tt.want >= 0) || ok && i != tt.want {
+			if i, ok := slowest(tt.paces, meterWindow); ok != (tt.want >= 0) || ok && i != tt.want {
 				t.Errorf("slowest = %d, %t, want %d", i, ok, tt.want)
 			}
 		})
@@ -220,5 +220,21 @@ func TestMeter(t *testing.T) {
 	m.sample(start.Add(4*time.Second), 5+4<<20)
 	if got := m.rate(start.Add(4*time.Second), 5+4<<20); got != 1 {
 		t.Errorf("rate of a silent window %g", got)
+	}
+}
+
+func TestCoolDown(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(0, 0)
+	var c coolDown
+	for _, want := range []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, replaceMost, replaceMost} {
+		if !c.over(now) {
+			t.Fatal("the first replacement has to wait")
+		}
+		c.begin(now)
+		if now = now.Add(want - 1); c.over(now) {
+			t.Errorf("over before %s", want)
+		}
+		now = now.Add(1)
 	}
 }

@@ -71,8 +71,9 @@ type Store struct {
 	delay func(attempt int, wish time.Duration) time.Duration
 
 	// patience is how long a lease must still take for another connection to
-	// help it; tests change it.
-	patience time.Duration
+	// help it, suspicion how long a connection must be slow to be replaced; tests
+	// change them.
+	patience, suspicion time.Duration
 
 	// mu makes one step of: see what is there, then link or remove it.
 	mu       sync.Mutex
@@ -94,7 +95,7 @@ func Open(ctx context.Context, path string, options OpenOptions) (*Store, error)
 	if options.MaxBytesPerSecond > 0 {
 		s.limiter = newLimiter(options.MaxBytesPerSecond)
 	}
-	s.patience = stealTime
+	s.patience, s.suspicion = stealTime, meterWindow
 	s.delay = func(attempt int, wish time.Duration) time.Duration { return backoff(attempt, wish, s.random()) }
 	if err := s.open(ctx, path, options.Wait); err != nil {
 		_ = s.Close()

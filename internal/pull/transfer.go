@@ -98,15 +98,15 @@ const superviseInterval = 20 * time.Millisecond
 func (t *transfer) supervise(ended <-chan struct{}) {
 	ticker := time.NewTicker(superviseInterval)
 	defer ticker.Stop()
-	var replaced time.Time
+	var rest coolDown
 	for {
 		select {
 		case <-ended:
 			return
 		case now := <-ticker.C:
 			t.sched.tick(t.governor.observe(now, t.sample()), now)
-			if now.Sub(replaced) >= replaceInterval && t.sched.replaceSlow(now) {
-				replaced = now
+			if rest.over(now) && t.sched.replaceSlow(now, t.run.store.suspicion) {
+				rest.begin(now)
 			}
 		}
 	}

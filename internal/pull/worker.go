@@ -99,16 +99,21 @@ func (w *worker) fetch(ctx context.Context, l *lease) (err error) {
 // ended it means: nil goes on with other work.
 func (w *worker) settle(ctx context.Context, l *lease, before int64, err error) error {
 	progress := l.arrived.Load()-before >= progressBytes
+	if e, ok := errors.AsType[*Error](err); ok && e.contradiction && !e.ignoredRange {
+		if l.contradictions++; l.contradictions >= maxContradictions {
+			return err
+		}
+	}
 	w.t.sched.release(l)
 	w.slot.release()
 	if progress || err == nil {
 		w.failures = 0
 	}
-	return w.recover(ctx, l, err)
+	return w.recover(ctx, err)
 }
 
 // recover waits out a failure that another attempt may mend, or returns it.
-func (w *worker) recover(ctx context.Context, l *lease, err error) error {
+func (w *worker) recover(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -118,11 +123,6 @@ func (w *worker) recover(ctx context.Context, l *lease, err error) error {
 	if !retryable(err) {
 		return err
 	}
-	if e, ok := errors.AsType[*Error](err); ok && e.contradiction && !e.ignoredRange {
-		if l.contradictions++; l.contradictions >= maxContradictions {
-			return err
-		}
-	}
 	if !w.t.budget.spend(w.t.landed.Load()) {
 		return err
 	}
@@ -131,7 +131,7 @@ func (w *worker) recover(ctx context.Context, l *lease, err error) error {
 	}
 	w.failures++
 	w.t.run.retried("a range is asked for again", err)
-	return pause(ctx, w.t.run.delay(w.failures, err))
+	return w.t.sched.pause(ctx, w.t.run.delay(w.failures, err))
 }
 
 // request asks once for what is left of a lease and takes what comes.

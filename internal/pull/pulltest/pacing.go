@@ -5,9 +5,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
+
+// soMaxPacingRate is SO_MAX_PACING_RATE of socket(7), which package syscall lacks.
+const soMaxPacingRate = 47
 
 // pacingStep is after how many bytes of a body its pace is asked for again.
 const pacingStep = 1 << 20
@@ -47,7 +49,7 @@ func (x *Exchange) pacing(conn net.Conn) error {
 	}
 	var set error
 	err = raw.Control(func(fd uintptr) {
-		set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, int(x.Pacing()))
+		set = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, soMaxPacingRate, int(x.Pacing()))
 	})
 	if err != nil {
 		return err
