@@ -42,6 +42,9 @@ type agentOptions struct {
 	store           string
 	sourceNamespace string
 	concurrentPulls int
+	nodeRate        int64
+	nodeConnections int
+	hostConnections int
 	denyCIDRs       []string
 	allowCIDRs      []string
 	metricsAddr     string
@@ -81,6 +84,9 @@ func parseAgent(args []string, stderr io.Writer) (agentOptions, logr.Logger, err
 	flags.StringVar(&opts.store, "store", "/var/lib/cloudimage", "directory of the node's images")
 	flags.StringVar(&opts.sourceNamespace, "source-namespace", "cloudimage-sources", "namespace of the Secrets and ConfigMaps that sources name")
 	flags.IntVar(&opts.concurrentPulls, "concurrent-pulls", 2, "most pulls that run at the same time on this node")
+	flags.Int64Var(&opts.nodeRate, "node-max-bytes-per-second", 0, "most bytes per second over all pulls of this node together, shared equally; 0 is no limit")
+	flags.IntVar(&opts.nodeConnections, "node-max-connections", 0, "most connections over all pulls of this node together, shared equally; 0 is no limit")
+	flags.IntVar(&opts.hostConnections, "node-max-connections-per-host", 0, "most connections of this node to one server; 0 is no limit")
 	flags.StringSliceVar(&opts.denyCIDRs, "deny-cidr", nil, "network that no image may come from, besides loopback, link-local, multicast and cloud metadata; repeatable")
 	flags.StringSliceVar(&opts.allowCIDRs, "allow-cidr", nil, "network that images may come from although it is denied; repeatable")
 	flags.StringVar(&opts.metricsAddr, "metrics-bind-address", ":8080", "address of /metrics; 0 to serve none")
@@ -107,6 +113,8 @@ func (o *agentOptions) check(rest []string) error {
 		return errors.New("--node-name or $NODE_NAME is needed")
 	case o.concurrentPulls < 1:
 		return fmt.Errorf("--concurrent-pulls must be at least 1, not %d", o.concurrentPulls)
+	case o.nodeRate < 0 || o.nodeConnections < 0 || o.hostConnections < 0:
+		return errors.New("a limit of the node must be positive, or 0 for none")
 	}
 	o.addresses.Deny = pull.DefaultDeny()
 	for _, list := range []struct {
@@ -161,7 +169,10 @@ type agent struct {
 
 // Start is called by the manager and returns when the context ends.
 func (a *agent) Start(ctx context.Context) error {
-	store, err := pull.Open(ctx, a.opts.store, pull.OpenOptions{Wait: true, Logger: slog.New(logr.ToSlogHandler(a.logger))})
+	store, err := pull.Open(ctx, a.opts.store, pull.OpenOptions{
+		Wait: true, Logger: slog.New(logr.ToSlogHandler(a.logger)),
+		MaxBytesPerSecond: a.opts.nodeRate, MaxConnections: a.opts.nodeConnections, MaxConnectionsPerHost: a.opts.hostConnections,
+	})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil

@@ -13,6 +13,13 @@
 // it out of the page cache, and writes a journal of what is durable, with which a
 // pull that was killed goes on.
 //
+// A lease is not its worker's to the end: whoever is idle takes the back of the
+// one that would take longest (steal.go decides, takeover.go does it), and a last
+// unit is fetched twice, for the first to become its owner. The number of
+// connections follows the rate, the hasher and what the server refuses
+// (governor.go), and the budgets that the pulls of a store share (budget.go,
+// limit.go).
+//
 // The package is Linux only. Its pure parts (ranges, answers, units, leases,
 // journal.go, inspection, addresses, redaction) do no I/O; source.go talks HTTP;
 // dir.go, store.go, blob.go, checkpoint.go, flush.go and publish.go touch the disk; pull.go is the ladder of

@@ -3,6 +3,7 @@ package pull
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 )
 
@@ -117,6 +118,12 @@ func contradict(format string, args ...any) *Error {
 	e := fail(SourceUnavailable, format, args...)
 	e.contradiction = true
 	return e
+}
+
+// crowded reports whether err says that the server wants fewer connections: 429
+// or 503, or that it refused or reset one.
+func crowded(err error) bool {
+	return reasonOf(err) == SourceThrottled || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // retryable reports whether a lease that failed with err may be asked for again.

@@ -28,6 +28,7 @@ func openStore(t *testing.T) *Store {
 		t.Fatal(err)
 	}
 	s.delay = func(int, time.Duration) time.Duration { return time.Millisecond }
+	s.patience, s.suspicion = time.Minute, time.Minute // or a loaded machine would make servers look slow
 	t.Cleanup(func() {
 		checkStore(t, s.root.path)
 		if err := s.Close(); err != nil {

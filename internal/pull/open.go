@@ -11,19 +11,36 @@ type opened struct {
 	object   object
 	body     span // what the response holds; its end is -1 for a stream of unknown size
 	response *response
+	slot     slot // of the budget of connections
 
 	// Of a pull that goes on where an earlier one ended, else nil and empty.
 	left  *leftover
 	asked span // by the first request
 }
 
+// close gives up what was opened.
+func (o *opened) close() {
+	o.response.close()
+	o.slot.release()
+}
+
 // open makes the first request until it leads somewhere. stream asks for the
 // whole object in one response from the start. left is what an earlier pull left,
 // or nil.
-func (p *run) open(ctx context.Context, stream bool, left *leftover) (*opened, error) {
+func (p *run) open(ctx context.Context, stream bool, left *leftover) (o *opened, err error) {
+	slot, err := p.store.budget.wait(ctx, p, p.source.origin())
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			slot.release()
+		}
+	}()
 	for attempt := 1; ; attempt++ {
 		o, err := p.tryOpen(ctx, stream, left)
 		if err == nil {
+			o.slot = slot
 			return o, nil
 		}
 		if !retryable(err) || attempt == maxAttempts {

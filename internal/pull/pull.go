@@ -59,8 +59,9 @@ func (s *Store) pull(ctx context.Context, j *job, report func(Progress)) (Result
 			return result, err
 		}
 	}
-	p := &run{store: s, job: j, source: newSource(j)}
+	p := &run{store: s, job: j, source: newSource(j, s.limiter)}
 	defer p.source.close()
+	defer s.budget.forget(p)
 	result, err := p.supervised(ctx, report)
 	result.TransferredBytes = p.source.received.Load()
 	result.Retries = int(p.retries.Load())
@@ -227,7 +228,7 @@ func (p *run) attempt(ctx context.Context, stream bool) (result Result, how open
 	}
 	work, err := p.workFor(o, left)
 	if err != nil {
-		o.response.close()
+		o.close()
 		return Result{}, o.how, err
 	}
 	t := &transfer{run: p, source: p.source, object: o.object, work: work, sched: newScheduler(o.object.total)}
@@ -237,7 +238,7 @@ func (p *run) attempt(ctx context.Context, stream bool) (result Result, how open
 	if err == nil {
 		result, err = p.publish(ctx, t, sum)
 		result.Connections = int(t.peak.Load())
-		result.Parallel = o.how == openRanges && o.body.len() < o.object.total
+		result.Parallel = o.how == openRanges && o.body.len() < o.object.total && t.instead.Load() == nil
 	}
 	p.end(work, keeps(err) && t.flush.last())
 	return result, o.how, err

@@ -107,6 +107,19 @@ func TestRequestsOfTheEngine(t *testing.T) {
 	}
 }
 
+// TestWeakTagsAreNoPrecondition: RFC 9110 §13.1.1 compares If-Match strongly.
+func TestWeakTagsAreNoPrecondition(t *testing.T) {
+	t.Parallel()
+	object := pulltest.Random(1, objectSize)
+	server := pulltest.New(t, object, pulltest.Header("ETag", `W/"v1"`))
+	mustPull(t, openStore(t), Request{URL: server.URL, Digest: pulltest.Digest(object)})
+	for i, record := range server.Log() {
+		if record.Header.Get("If-Match") != "" || record.Header.Get("If-Range") != "" {
+			t.Errorf("request %d: %v", i, record.Header)
+		}
+	}
+}
+
 func TestInsufficientSpaceBeforeAnythingIsWritten(t *testing.T) {
 	t.Parallel()
 	server := pulltest.New(t, pulltest.Generated(1<<50))

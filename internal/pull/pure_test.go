@@ -145,10 +145,10 @@ func TestSchedulerHandsOutInFileOrderWithinTheWindow(t *testing.T) {
 	}
 	a.next += 5*unitSize + 7
 	b.next += 3
-	s.giveBack(b)
-	s.giveBack(a)
-	if l := s.due(size); l != a || l.next != 5*unitSize {
-		t.Fatalf("returned lease %+v, want the first, from its last whole unit", l)
+	s.release(b)
+	s.release(a)
+	if l := s.due(size); l != a || l.next != 5*unitSize+7 {
+		t.Fatalf("returned lease at %d, want the first, from its last byte", l.next)
 	}
 	for unit := range leaseMax / unitSize {
 		if err := s.commit(heldUnit{unit: unit, size: unitSize}); err != nil {
@@ -156,19 +156,21 @@ func TestSchedulerHandsOutInFileOrderWithinTheWindow(t *testing.T) {
 		}
 	}
 	if l := s.due(size); l != b {
-		t.Fatalf("lease %+v, want the one given back", l)
+		t.Fatalf("lease at %d, want the one given back", l.next)
 	}
 	if l := s.due(size); l == nil || l.next != 2*leaseMax {
-		t.Fatalf("no lease although the frontier moved: %+v", l)
+		t.Fatal("no lease although the frontier moved")
 	}
 }
 
 func TestLeaseRollback(t *testing.T) {
 	t.Parallel()
 	l := &lease{next: 9*unitSize + 5, end: 20 * unitSize, crc: 1, held: []heldUnit{{unit: 7}, {unit: 8}}}
-	l.rollback()
+	if lost := newScheduler(-1).rollback(l); lost != 2*unitSize+5 {
+		t.Errorf("%d bytes are lost", lost)
+	}
 	if l.next != 7*unitSize || l.crc != 0 || len(l.held) != 0 {
-		t.Errorf("rolled back to %+v", l)
+		t.Errorf("rolled back to %d, %v held", l.next, l.held)
 	}
 }
 

@@ -147,16 +147,76 @@ func TestRefusedRedirects(t *testing.T) {
 // presigned URLs are; the original URL leads to a fresh one.
 func TestExpiredRedirect(t *testing.T) {
 	t.Parallel()
+	object := pulltest.Random(1, 40<<20+5)
+	tests := []struct {
+		name    string
+		refuses func(signature, request int) bool // counted from 0, of those with that signature
+		want    map[int]Reason                    // by the status of the refusal; nil is success
+		asked   int                               // how often the original URL is
+	}{
+		{"once", func(signature, request int) bool { return signature == 0 && request > 0 }, nil, 2},
+		{"again and again", func(_, request int) bool { return request >= 3 }, nil, 8},
+		{"for good", func(signature, request int) bool { return signature > 0 || request > 0 }, map[int]Reason{
+			http.StatusBadRequest: Forbidden, http.StatusUnauthorized: Forbidden, http.StatusForbidden: Forbidden,
+			http.StatusNotFound: NotFound, http.StatusGone: NotFound,
+		}, 2},
+	}
+	for _, tt := range tests {
+		for _, status := range []int{400, 401, 403, 404, 410} {
+			t.Run(tt.name+"/"+strconv.Itoa(status), func(t *testing.T) {
+				t.Parallel()
+				var seen [100]atomic.Int32
+				target := pulltest.New(t, object, pulltest.When(func(x *pulltest.Exchange) bool {
+					signature, err := strconv.Atoi(x.Request.URL.Query().Get("signature"))
+					return err != nil || tt.refuses(signature, int(seen[signature].Add(1)-1))
+				}, pulltest.Status(status)))
+				front := pulltest.New(t, object, pulltest.Redirect(http.StatusFound, func(x *pulltest.Exchange) string {
+					return target.URL + "?signature=" + strconv.Itoa(x.Number)
+				}))
+				s := openStore(t)
+				result, err := s.Pull(t.Context(), Request{URL: front.URL, Digest: pulltest.Digest(object)}, nil)
+				wantReason(t, err, tt.want[status])
+				if asked := len(front.Log()); asked < 2 || asked > tt.asked {
+					t.Errorf("the original URL was asked %d times, want at most %d", asked, tt.asked)
+				}
+				if result.Retries != 0 {
+					t.Errorf("%d retries: a URL that has expired is none", result.Retries)
+				}
+				if sent := float64(target.BytesSent()) / float64(object.Size()); sent > 1.01 {
+					t.Errorf("the server sent %.2f objects", sent)
+				}
+			})
+		}
+	}
+}
+
+// TestARefusedResolutionIsFinal: whoever comes later does not ask the original URL again.
+func TestARefusedResolutionIsFinal(t *testing.T) {
+	t.Parallel()
 	object := pulltest.Random(1, objectSize)
-	target := pulltest.New(t, object, pulltest.When(func(x *pulltest.Exchange) bool {
-		return x.Request.URL.RawQuery == "signature=0" && x.Asked.Start > 4<<20
-	}, pulltest.Status(http.StatusForbidden)))
-	front := pulltest.New(t, object, pulltest.Redirect(http.StatusFound, func(x *pulltest.Exchange) string {
-		return target.URL + "?signature=" + strconv.Itoa(x.Number)
-	}))
-	result := mustPull(t, openStore(t), Request{URL: front.URL, Digest: pulltest.Digest(object)})
-	if len(front.Log()) != 2 || result.Retries == 0 {
-		t.Errorf("the original URL was asked %d times, %d retries", len(front.Log()), result.Retries)
+	target := pulltest.New(t, object, pulltest.Later(pulltest.Status(http.StatusForbidden)))
+	front := pulltest.New(t, object, redirectTo(http.StatusFound, target.URL))
+	j, err := newJob(Request{URL: front.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSource(j, nil)
+	defer s.close()
+	asked := span{0, probeSize}
+	r, err := s.first(t.Context(), &asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.close()
+	for range 3 {
+		r, err := s.again(t.Context(), span{probeSize, 2 * probeSize}, validator{})
+		if err != nil || r.reply.status != http.StatusForbidden {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		r.close()
+	}
+	if asked := len(front.Log()); asked != 2 {
+		t.Errorf("the original URL was asked %d times, want twice", asked)
 	}
 }
 

@@ -172,8 +172,9 @@ func (l *leftover) inspect(want Format) error {
 
 // resume makes the scheduler go on where a journal ends: what it vouches for is
 // committed, though not trusted before the hasher compared it, and everything
-// else but the span that the first request asked for is to be leased.
-func (s *scheduler) resume(j *journal, asked span) {
+// else is to be leased. It returns the lease of the span that the first request
+// asked for.
+func (s *scheduler) resume(j *journal, asked span) *lease {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.units.done, s.units.crcs = slices.Clone(j.done), slices.Clone(j.crcs)
@@ -194,6 +195,10 @@ func (s *scheduler) resume(j *journal, asked span) {
 			s.returned = append(s.returned, &lease{next: gap.start, end: gap.end})
 		}
 	}
+	first := &lease{next: asked.start, end: asked.end}
+	s.running++
+	s.active = append(s.active, first)
+	return first
 }
 
 // verdict is what the bytes of a unit on disk turn out to be.
@@ -219,16 +224,28 @@ func (s *scheduler) verify(unit int, crc uint32) verdict {
 	}
 	s.untrusted[unit/64] &^= bit
 	s.untrustedUnits--
-	s.changed.Broadcast() // the object may be complete now
 	if right {
+		s.settle()
 		return unitRight
+	}
+	if s.streaming {
+		return unitBroken
 	}
 	start := int64(unit) * unitSize
 	again := &lease{next: start, end: min(start+unitSize, s.units.total)}
 	s.units.revoke(unit, again.end-start)
 	s.resumed -= again.end - start
 	s.returned = append(s.returned, again)
+	s.changed.Broadcast()
 	return unitAgain
+}
+
+// follow says that one response brings the rest: a unit of an earlier pull that
+// turns out wrong behind it will not come again.
+func (s *scheduler) follow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streaming = true
 }
 
 // resumedBytes returns how many bytes an earlier pull contributed.

@@ -9,8 +9,11 @@ import (
 )
 
 const (
-	// maxAttempts is how often a lease is asked for without progress.
+	// maxAttempts is how often the first request is made.
 	maxAttempts = 5
+	// maxContradictions is how many answers to one lease may contradict the
+	// request: it may be one bad proxy of several, but each costs up to a lease.
+	maxContradictions = 3
 	// progressBytes received since the last failure start the count anew.
 	progressBytes = 64 << 10
 	backoffBase   = 250 * time.Millisecond

@@ -2,60 +2,10 @@ package pull
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
-
-const (
-	// leaseMin and leaseMax bound a lease, in bytes.
-	leaseMin = 4 << 20
-	leaseMax = 256 << 20
-	// leaseWindow is how far past the frontier leases may begin: it bounds what
-	// lies on disk out of order.
-	leaseWindow = 512 << 20
-	// leaseTime is how long a lease should take one connection, and
-	// leaseRoundTrips how many times the wait for its first byte at least, so
-	// that a long round trip costs a twentieth at most.
-	leaseTime       = time.Second
-	leaseRoundTrips = 20
-)
-
-// lease is a part of the object that one worker fetches, from next to end.
-type lease struct {
-	next, end int64
-	crc       uint32 // of the bytes of the unit in flight, up to next
-	held      []heldUnit
-}
-
-// heldUnit is a unit on disk that is not committed, because the response that
-// brought it did not say how long it is and has not ended.
-type heldUnit struct {
-	unit int
-	size int64
-	crc  uint32
-}
-
-// rollback forgets what is not committed.
-func (l *lease) rollback() {
-	l.next -= l.next % unitSize
-	if len(l.held) > 0 {
-		l.next = int64(l.held[0].unit) * unitSize
-	}
-	l.crc, l.held = 0, l.held[:0]
-}
-
-// leaseSize is how much one connection is given at once: about leaseTime of work
-// at its own rate, but no more than its share of what is left, so that nobody
-// waits long for the last. Rates are in bytes per second; 0 is unknown.
-func leaseSize(rate float64, firstByte time.Duration, left int64, workers int) int64 {
-	size := int64(leaseMin)
-	if rate > 0 {
-		seconds := max(leaseTime, leaseRoundTrips*firstByte).Seconds()
-		size = int64(min(rate*seconds, leaseMax))
-	}
-	size = min(size, left/int64(2*workers))
-	return max(leaseMin, size-size%unitSize)
-}
 
 // scheduler hands out leases in file order, keeps the map of committed units,
 // and tells the hasher how far the file is whole. It is safe for concurrent use.
@@ -65,19 +15,46 @@ type scheduler struct {
 	units    *unitMap
 	unleased int64    // everything from here on was never leased
 	returned []*lease // given back by workers, in no order
+	active   []*lease // in the hands of workers
+	doubles  map[int]context.CancelFunc
+	running  int // workers that have something to do
+	limit    int // most of them at once
 	hashed   int64
+	done     chan struct{} // closed when the object is complete
+	settled  bool          // it is closed
 
 	// Of a pull that goes on where an earlier one ended: the units that the
 	// hasher has still to compare, and what was not to be fetched, in bytes.
 	untrusted      []uint64
 	untrustedUnits int
 	resumed        int64
+	streaming      bool // no worker is left to fetch a unit again
 }
 
 func newScheduler(total int64) *scheduler {
-	s := &scheduler{units: newUnitMap(total)}
+	s := &scheduler{units: newUnitMap(total), limit: 1, doubles: map[int]context.CancelFunc{}, done: make(chan struct{})}
 	s.changed.L = &s.mu
 	return s
+}
+
+// asker is a worker that has nothing to do.
+type asker struct {
+	rate      float64       // bytes per second of its recent responses; 0 unknown
+	firstByte time.Duration // its last wait for a response
+	worth     time.Duration // how long a lease must still take for help to be worth it
+	workers   int           // that the pull has
+	admit     func() bool   // takes a connection of the budgets, if there is one
+	dismiss   func()        // gives it back
+}
+
+// task is what a worker is given: a lease, or the unit in flight of somebody
+// else's lease, to be fetched a second time.
+type task struct {
+	lease  *lease
+	double bool
+	unit   int             // for a double
+	size   int64           // of that unit
+	ctx    context.Context //nolint:containedctx // ends a double whose unit came from elsewhere
 }
 
 // take hands out the part up to end that nobody had before; it is for the
@@ -87,20 +64,21 @@ func (s *scheduler) take(end int64) *lease {
 	defer s.mu.Unlock()
 	l := &lease{next: s.unleased, end: end}
 	s.unleased = end
+	s.running++
+	s.active = append(s.active, l)
 	return l
 }
 
-// next waits for a lease that is due and returns it, given how large it should
-// be for what is left. It returns nil when the object is complete.
-func (s *scheduler) next(ctx context.Context, size func(left int64) int64) (*lease, error) {
+// next waits for work that is due. It returns nil when the object is complete.
+func (s *scheduler) next(ctx context.Context, a asker) (*task, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
 		if s.units.complete() && s.untrustedUnits == 0 {
 			return nil, nil
 		}
-		if l := s.due(size); l != nil {
-			return l, nil
+		if t := s.offer(ctx, a, time.Now()); t != nil {
+			return t, nil
 		}
 		if err := s.wait(ctx); err != nil {
 			return nil, err
@@ -108,10 +86,48 @@ func (s *scheduler) next(ctx context.Context, size func(left int64) int64) (*lea
 	}
 }
 
+// offer finds work for a worker, as long as there may be one more at work.
+func (s *scheduler) offer(ctx context.Context, a asker, now time.Time) *task {
+	if s.running >= s.limit {
+		return nil
+	}
+	if !a.admit() {
+		return nil
+	}
+	t := s.choose(ctx, a, now)
+	if t == nil {
+		a.dismiss()
+		return nil
+	}
+	s.running++
+	return t
+}
+
+// choose prefers what holds everybody up: the frontier when it lags, then what
+// was given back, then what nobody had yet, then a part of another's lease.
+func (s *scheduler) choose(ctx context.Context, a asker, now time.Time) *task {
+	parts := s.portions(now)
+	if i, ok := lagging(parts, s.units.frontierBytes(), a.worth); ok {
+		if t := s.relieve(ctx, parts, i, a); t != nil {
+			return t
+		}
+	}
+	l := s.due(func(left int64) int64 { return leaseSize(a.rate, a.firstByte, left, a.workers) })
+	if l != nil {
+		s.active = append(s.active, l)
+		return &task{lease: l}
+	}
+	if i, ok := longest(parts, a.worth); ok {
+		return s.relieve(ctx, parts, i, a)
+	}
+	return nil
+}
+
 // due returns the lease nearest to the frontier, or nil when there is none or
 // others have to catch up first.
 func (s *scheduler) due(size func(left int64) int64) *lease {
-	if n := len(s.returned); n > 0 {
+	s.returned = slices.DeleteFunc(s.returned, func(l *lease) bool { return l.next >= l.end })
+	if len(s.returned) > 0 {
 		first := 0
 		for i, l := range s.returned {
 			if l.next < s.returned[first].next {
@@ -119,8 +135,7 @@ func (s *scheduler) due(size func(left int64) int64) *lease {
 			}
 		}
 		l := s.returned[first]
-		s.returned[first] = s.returned[n-1]
-		s.returned = s.returned[:n-1]
+		s.returned = slices.Delete(s.returned, first, first+1)
 		return l
 	}
 	frontier, left := s.units.frontierBytes(), s.units.total-s.unleased
@@ -132,24 +147,69 @@ func (s *scheduler) due(size func(left int64) int64) *lease {
 	return l
 }
 
-// giveBack returns what a worker could not fetch of a lease to the others.
-func (s *scheduler) giveBack(l *lease) {
+// release takes a lease back from its worker; what is left of it is for others.
+func (s *scheduler) release(l *lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.rollback()
-	s.returned = append(s.returned, l)
+	s.active = slices.DeleteFunc(s.active, func(other *lease) bool { return other == l })
+	l.holding, l.cancel, l.meter = false, nil, meter{}
+	if l.next < l.end {
+		s.returned = append(s.returned, l)
+	}
+	s.running--
 	s.changed.Broadcast()
+}
+
+// pause waits for d, or until nothing is left to wait for.
+func (s *scheduler) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // commit records a unit whose bytes are in the file.
 func (s *scheduler) commit(u heldUnit) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.record(u)
+}
+
+func (s *scheduler) record(u heldUnit) error {
 	if err := s.units.commit(u.unit, u.size, u.crc); err != nil {
 		return err
 	}
-	s.changed.Broadcast()
+	if cancel, ok := s.doubles[u.unit]; ok {
+		cancel()
+	}
+	s.settle()
 	return nil
+}
+
+// settle notes a change that may have made the object complete: every unit is
+// there, and none is left that only an earlier pull vouches for. That is final.
+func (s *scheduler) settle() {
+	if s.units.complete() && s.untrustedUnits == 0 && !s.settled {
+		s.settled = true
+		close(s.done)
+	}
+	s.changed.Broadcast()
+}
+
+// committed returns the checksum of a unit, and whether it is committed.
+func (s *scheduler) committed(unit int) (crc uint32, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.units.has(unit) {
+		return 0, false
+	}
+	return s.units.crcs[unit], true
 }
 
 // finish fixes the size of an object whose stream has ended.
@@ -179,6 +239,26 @@ func (s *scheduler) setHashed(at int64) {
 	defer s.mu.Unlock()
 	s.hashed = at
 	s.changed.Broadcast()
+}
+
+// tick says how many workers may be at work from now on, brings the rates up to
+// date, and has those that wait look again: time alone can make a lease worth
+// taking over.
+func (s *scheduler) tick(limit int, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limit = limit
+	for _, l := range s.active {
+		l.meter.sample(now, l.arrived.Load())
+	}
+	s.changed.Broadcast()
+}
+
+// sample fills in what the scheduler knows of the pull.
+func (s *scheduler) sample() sample {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return sample{running: s.running, backlog: s.units.frontierBytes() - s.hashed, hashed: s.hashed}
 }
 
 // progress returns the committed and the hashed bytes and the total, -1 while unknown.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,7 +81,15 @@ func TestServers(t *testing.T) {
 		{name: "early end", behaviours: be(pulltest.OnRange(pulltest.EarlyEnd(1<<20 + 17)))},
 		{name: "first range of one byte", behaviours: be(pulltest.OnRange(pulltest.EarlyEnd(1))), serial: true},
 		{name: "another total", behaviours: be(pulltest.Later(pulltest.Total("99999999"))), serial: true, sentMost: 5},
-		{name: "later ranges ignored", behaviours: be(pulltest.Later(pulltest.NoRanges)), serial: true, sentMost: 25},
+		{name: "later ranges ignored", behaviours: be(pulltest.Later(pulltest.NoRanges)), serial: true, sentMost: 3.5},
+		{name: "ranges ignored after a while", behaviours: be(pulltest.After(3, pulltest.NoRanges)), serial: true, sentMost: 4},
+		{name: "ranges ignored after a while, no digest", behaviours: be(pulltest.After(3, pulltest.NoRanges)), noDigest: true, serial: true, sentMost: 4},
+		{name: "ranges ignored, another total", behaviours: be(pulltest.Later(pulltest.NoRanges, func(x *pulltest.Exchange) {
+			x.Body.End -= unitSize
+		})), serial: true, sentMost: 10},
+		{name: "ranges ignored, other bytes, no digest", behaviours: be(pulltest.Later(pulltest.NoRanges, pulltest.Corrupt(5))), noDigest: true, serial: true, sentMost: 10},
+		{name: "ranges ignored, in chunks, cut short", behaviours: be(pulltest.Later(pulltest.NoRanges, pulltest.Frame(pulltest.Chunked), pulltest.ShortBy(9))), serial: true, sentMost: 5},
+		{name: "ranges ignored, connection cut", behaviours: be(pulltest.Later(pulltest.NoRanges, pulltest.Cut(6<<20))), serial: true, sentMost: 5},
 		{name: "one later range ignored", behaviours: be(pulltest.OnNumber(1, pulltest.NoRanges)), sentMost: 2.1},
 		{name: "an entity tag a connection", behaviours: be(func(x *pulltest.Exchange) {
 			x.Header.Set("ETag", fmt.Sprintf(`"%d"`, x.Number))
@@ -102,6 +111,17 @@ func TestServers(t *testing.T) {
 		{name: "no ranges, chunked, cut", behaviours: be(pulltest.NoRanges, pulltest.Frame(pulltest.Chunked), pulltest.Cut(5<<20)), noDigest: true, want: SourceUnavailable, sentMost: 1.5},
 		{name: "503 now and then", behaviours: be(pulltest.When(every(3), pulltest.Status(http.StatusServiceUnavailable)))},
 		{name: "500 now and then", behaviours: be(pulltest.When(every(4), pulltest.Status(http.StatusInternalServerError)))},
+		{name: "408 now and then", behaviours: be(pulltest.When(every(3), pulltest.Status(http.StatusRequestTimeout)))},
+		{name: "502 now and then", behaviours: be(pulltest.When(every(3), pulltest.Status(http.StatusBadGateway)))},
+		{name: "504 now and then", behaviours: be(pulltest.When(every(2), pulltest.Status(http.StatusGatewayTimeout)))},
+		{name: "429 now and then", behaviours: be(pulltest.When(every(2), pulltest.Status(http.StatusTooManyRequests, "Retry-After", "1")))},
+		{name: "connections arrive too fast", behaviours: be(tooFast(4 * time.Millisecond))},
+		{name: "one reset in the middle", behaviours: be(pulltest.OnNumber(2, pulltest.Reset(1<<20+5))), sentMost: 1.4},
+		{name: "HEAD refused", behaviours: be(pulltest.When(func(x *pulltest.Exchange) bool {
+			return x.Request.Method == http.MethodHead
+		}, pulltest.Status(http.StatusMethodNotAllowed)))},
+		{name: "no headers", behaviours: be(pulltest.Hold(never())), request: Request{StallTimeout: 300 * time.Millisecond}, want: SourceStalled},
+		{name: "no headers in the middle", behaviours: be(pulltest.OnNumber(2, pulltest.Hold(never()))), request: Request{StallTimeout: 3 * time.Second}},
 		{name: "only two connections served", behaviours: be(pulltest.When(func(x *pulltest.Exchange) bool {
 			return x.Number > 0 && x.Asked.Start%(8<<20) != 0 && x.Number < 20
 		}, pulltest.Status(http.StatusTooManyRequests)))},
@@ -135,7 +155,7 @@ func TestServers(t *testing.T) {
 		{name: "silent from the start", behaviours: be(pulltest.Stall(0)), request: Request{StallTimeout: 300 * time.Millisecond}, want: SourceStalled},
 		{name: "silent in the middle", behaviours: be(pulltest.Later(pulltest.Stall(100))), request: Request{StallTimeout: 300 * time.Millisecond}, want: SourceStalled},
 		{name: "a byte a second", behaviours: be(pulltest.Later(pulltest.Pace(20))), request: Request{StallTimeout: 700 * time.Millisecond}, want: SourceStalled, say: "fewer than"},
-		{name: "one silent connection", behaviours: be(pulltest.OnNumber(2, pulltest.Stall(100))), request: Request{StallTimeout: 300 * time.Millisecond}, sentMost: 1.1},
+		{name: "one silent connection", behaviours: be(pulltest.OnNumber(2, pulltest.Stall(100))), request: Request{StallTimeout: 3 * time.Second}, sentMost: 1.1},
 		{name: "wrong bytes in ranges, right in one response", behaviours: be(pulltest.OnRange(pulltest.Corrupt(probe + 5))), serial: true, sentMost: 2.1},
 		{name: "other bytes than the digest's", behaviours: be(func(x *pulltest.Exchange) { x.Content = other }), want: DigestMismatch, say: "correct the digest or the source", sentMost: 2.1},
 		{name: "other bytes, no ranges", behaviours: be(pulltest.NoRanges, func(x *pulltest.Exchange) { x.Content = other }), want: DigestMismatch},
@@ -169,6 +189,25 @@ func TestServers(t *testing.T) {
 }
 
 func be(behaviours ...pulltest.Behaviour) []pulltest.Behaviour { return behaviours }
+
+// never is a gate that never opens.
+func never() <-chan struct{} { return make(chan struct{}) }
+
+// tooFast refuses a connection that comes too soon after another one.
+func tooFast(within time.Duration) pulltest.Behaviour {
+	var mu sync.Mutex
+	last, newest := time.Time{}, -1
+	return pulltest.When(func(x *pulltest.Exchange) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if x.Connection <= newest {
+			return false
+		}
+		soon := time.Since(last) < within
+		last, newest = time.Now(), x.Connection
+		return soon
+	}, pulltest.Status(http.StatusServiceUnavailable))
+}
 
 // every admits each n-th request.
 func every(n int) func(*pulltest.Exchange) bool {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -35,6 +36,12 @@ type OpenOptions struct {
 	Wait bool
 	// Logger receives retries, restarts and quarantined blobs; nil is silence.
 	Logger *slog.Logger
+	// MaxBytesPerSecond over all pulls of the store; 0 is no limit.
+	MaxBytesPerSecond int64
+	// MaxConnections over all pulls of the store, and MaxConnectionsPerHost of
+	// them to one origin; 0 is no limit. Pulls share them equally.
+	MaxConnections        int
+	MaxConnectionsPerHost int
 	// Random returns a number in [0,1) for jitter; nil is math/rand.
 	Random func() float64
 }
@@ -56,13 +63,21 @@ type Store struct {
 	log    *slog.Logger
 	random func() float64
 	space  *space
+	budget connectionBudget
 	keys   keyedLock
+
+	limiter *rate.Limiter // over all pulls; nil: no limit
 
 	// delay is the wait before a retry; tests shorten it.
 	delay func(attempt int, wish time.Duration) time.Duration
 	// step is told after each step that leaves another state on disk; it does
 	// nothing, but in tests that stop the process there.
 	step func(name string)
+
+	// patience is how long a lease must still take for another connection to
+	// help it, suspicion how long a connection must be slow to be replaced; tests
+	// change them.
+	patience, suspicion time.Duration
 
 	// mu makes one step of: see what is there, then link or remove it.
 	mu       sync.Mutex
@@ -81,6 +96,11 @@ func Open(ctx context.Context, path string, options OpenOptions) (*Store, error)
 	if s.random == nil {
 		s.random = mathrand.Float64
 	}
+	s.budget.perNode, s.budget.perHost = options.MaxConnections, options.MaxConnectionsPerHost
+	if options.MaxBytesPerSecond > 0 {
+		s.limiter = newLimiter(options.MaxBytesPerSecond)
+	}
+	s.patience, s.suspicion = stealTime, meterWindow
 	s.delay = func(attempt int, wish time.Duration) time.Duration { return backoff(attempt, wish, s.random()) }
 	if err := s.open(ctx, path, options.Wait); err != nil {
 		_ = s.Close()

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"hash"
 	"hash/crc32"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -27,14 +29,22 @@ type transfer struct {
 
 	resumable bool // the journal may vouch for what is committed
 
-	workers atomic.Int32 // that have not given up
-	active  atomic.Int32 // that carry bytes now
-	peak    atomic.Int32 // most of them at once
+	attempt  context.Context //nolint:containedctx // a response may outlive the workers, not the attempt
+	governor *governor
+	budget   retryBudget
+	ignored  atomic.Int32             // ranges that were answered with 200
+	instead  atomic.Pointer[response] // the 200 that takes the place of ranges
+	landed   atomic.Int64             // bytes written to the file and not found wrong
+	hashing  atomic.Int64             // nanoseconds that the hasher was busy
+
+	active atomic.Int32 // that carry bytes now
+	peak   atomic.Int32 // most of them at once
 }
 
 // fetch brings the object over and returns its SHA-256 in hex. Every
 // goroutine has ended when it returns, so that no write comes late.
 func (t *transfer) fetch(ctx context.Context, o *opened) (sum string, err error) {
+	t.attempt = ctx
 	group, ctx := errgroup.WithContext(ctx)
 	t.flush.start(t)
 	group.Go(func() error { return t.flush.run(ctx) })
@@ -43,29 +53,84 @@ func (t *transfer) fetch(ctx context.Context, o *opened) (sum string, err error)
 		sum, err = t.hash(ctx)
 		return err
 	})
+	group.Go(func() error { return t.download(ctx, o) })
+	err = group.Wait()
+	return sum, err
+}
+
+// download writes the object to the file.
+func (t *transfer) download(ctx context.Context, o *opened) error {
 	if o.how == openStream {
-		t.workers.Store(1)
-		group.Go(func() error { return newWorker(t).stream(ctx, o.response) })
-		err = group.Wait()
-		return sum, err
+		defer o.slot.release()
+		return newWorker(t).stream(ctx, o.response)
 	}
+	err := t.ranges(ctx, o)
+	// From here on no worker writes any more.
+	if r := t.instead.Load(); r != nil {
+		if errors.Is(err, errStream) {
+			return t.followStream(ctx, r)
+		}
+		r.close()
+	}
+	return err
+}
+
+// ranges has workers fetch the object, over as many connections as turn out to help.
+func (t *transfer) ranges(ctx context.Context, o *opened) error {
+	group, ctx := errgroup.WithContext(ctx)
+	count := t.workersFor(t.object.total)
+	t.governor = newGovernor(count, time.Now())
+	t.sched.tick(t.governor.limit, time.Now())
 	// The lease is what was asked for, of which the answer may hold less: leases
 	// begin and end where units do.
 	var first *lease
 	if o.left != nil {
-		t.sched.resume(o.left.journal, o.asked)
-		first = &lease{next: o.asked.start, end: o.asked.end}
+		first = t.sched.resume(o.left.journal, o.asked)
 	} else {
 		first = t.sched.take(min(probeSize, t.object.total))
 	}
-	count := t.workersFor(t.object.total)
-	t.workers.Store(int32(count))
-	group.Go(func() error { return newWorker(t).begin(ctx, first, o.response, o.body) })
+	ended := make(chan struct{})
+	var supervisor sync.WaitGroup
+	supervisor.Go(func() { t.supervise(ended) })
+	group.Go(func() error { return newWorker(t).begin(ctx, first, o.response, o.body, o.slot) })
 	for i := 1; i < count; i++ {
 		group.Go(func() error { return newWorker(t).start(ctx, i) })
 	}
-	err = group.Wait()
-	return sum, err
+	err := group.Wait()
+	close(ended)
+	supervisor.Wait()
+	return err
+}
+
+// superviseInterval is how often the connections of a pull are looked at.
+const superviseInterval = 20 * time.Millisecond
+
+// supervise adapts the number of connections and replaces slow ones.
+func (t *transfer) supervise(ended <-chan struct{}) {
+	ticker := time.NewTicker(superviseInterval)
+	defer ticker.Stop()
+	var rest coolDown
+	for {
+		select {
+		case <-ended:
+			return
+		case now := <-ticker.C:
+			t.sched.tick(t.governor.observe(now, t.sample()), now)
+			if rest.over(now) && t.sched.replaceSlow(now, t.run.store.suspicion) {
+				rest.begin(now)
+			}
+		}
+	}
+}
+
+// sample looks at the pull.
+func (t *transfer) sample() sample {
+	s := t.sched.sample()
+	s.received = t.source.received.Load()
+	if busy := time.Duration(t.hashing.Load()); busy > 0 {
+		s.hashRate = float64(s.hashed) / busy.Seconds()
+	}
+	return s
 }
 
 // workersFor returns how many connections an object of total bytes can keep busy.
@@ -99,6 +164,7 @@ func (t *transfer) hash(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		began := time.Now()
 		for at < frontier {
 			if err := ctx.Err(); err != nil {
 				return "", err
@@ -115,6 +181,8 @@ func (t *transfer) hash(ctx context.Context) (string, error) {
 			h, at = next, unit.end
 			t.sched.setHashed(at)
 			t.flush.hashedTo(at)
+			t.hashing.Add(int64(time.Since(began)))
+			began = time.Now()
 		}
 		if complete {
 			return hex.EncodeToString(h.Sum(nil)), nil

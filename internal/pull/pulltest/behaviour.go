@@ -28,11 +28,12 @@ const Never int64 = -1
 // Exchange is a request and the answer that will be given to it. Behaviours
 // change the answer.
 type Exchange struct {
-	Number   int // of the request at this server, from 0
-	Request  *http.Request
-	Content  Content
-	Asked    Span // the bytes asked for, within the object
-	HasRange bool
+	Number     int // of the request at this server, from 0
+	Connection int // that the request came over, from 0
+	Request    *http.Request
+	Content    Content
+	Asked      Span // the bytes asked for, within the object
+	HasRange   bool
 
 	Status  int
 	Header  http.Header
@@ -45,6 +46,7 @@ type Exchange struct {
 	Reset          bool            // with a TCP reset
 	StallAfter     int64           // fall silent after so many bytes of body
 	BytesPerSecond int64           // of this answer; 0 is no limit
+	Pacing         func() int64    // what the kernel lets through, in bytes per second; nil is all
 	Close          bool            // close the connection after the answer
 	Refuse         bool            // close it without one
 	Gate           <-chan struct{} // answer only once it is closed
@@ -114,6 +116,11 @@ func When(condition func(*Exchange) bool, behaviours ...Behaviour) Behaviour {
 			behave(x)
 		}
 	}
+}
+
+// OnConnection restricts behaviours to one connection, counted from 0.
+func OnConnection(connection int, behaviours ...Behaviour) Behaviour {
+	return When(func(x *Exchange) bool { return x.Connection == connection }, behaviours...)
 }
 
 // OnRange restricts behaviours to requests for a range.

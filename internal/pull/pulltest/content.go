@@ -79,6 +79,32 @@ func (g Generated) ReadAt(p []byte, offset int64) (int, error) {
 	return n, nil
 }
 
+// Repeated is an object of any size made of one block of bytes, again and again:
+// the cheapest to send.
+func Repeated(block []byte, size int64) Content { return repeated{block, size} }
+
+type repeated struct {
+	block []byte
+	size  int64
+}
+
+// Size returns the size in bytes.
+func (r repeated) Size() int64 { return r.size }
+
+// ReadAt implements io.ReaderAt.
+func (r repeated) ReadAt(p []byte, offset int64) (n int, err error) {
+	for n < len(p) && offset < r.size {
+		from := offset % int64(len(r.block))
+		end := min(int64(len(r.block)), from+r.size-offset)
+		got := copy(p[n:], r.block[from:end])
+		n, offset = n+got, offset+int64(got)
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
 // mix is the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
 func mix(z uint64) uint64 {
 	z += 0x9e3779b97f4a7c15

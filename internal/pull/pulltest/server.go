@@ -182,7 +182,7 @@ func (s *Server) serve(conn net.Conn, id int) {
 		if err != nil {
 			return
 		}
-		x := s.exchange(request)
+		x := s.exchange(request, id)
 		sent, err := x.write(s.ctx, conn, requests)
 		s.mu.Lock()
 		s.log = append(s.log, Record{
@@ -203,13 +203,13 @@ func recorded(r *http.Request) http.Header {
 }
 
 // exchange builds the correct answer and lets the behaviours change it.
-func (s *Server) exchange(request *http.Request) *Exchange {
+func (s *Server) exchange(request *http.Request, connection int) *Exchange {
 	s.mu.Lock()
 	number := s.numbers
 	s.numbers++
 	s.mu.Unlock()
 	x := &Exchange{
-		Number: number, Request: request, Content: s.content,
+		Number: number, Connection: connection, Request: request, Content: s.content,
 		Header:   http.Header{"Etag": {DefaultETag}, "Accept-Ranges": {"bytes"}, "Content-Type": {"application/octet-stream"}},
 		CutAfter: Never, StallAfter: Never,
 	}
@@ -254,7 +254,7 @@ func (x *Exchange) write(ctx context.Context, conn net.Conn, requests io.Reader)
 		return 0, err
 	}
 	out := bufio.NewWriterSize(conn, 64<<10)
-	sent, err = x.send(ctx, out)
+	sent, err = x.send(ctx, conn, out)
 	if flushed := out.Flush(); err == nil {
 		err = flushed
 	}
@@ -268,10 +268,15 @@ func (x *Exchange) write(ctx context.Context, conn net.Conn, requests io.Reader)
 var errStop = errors.New("the body stops on purpose")
 
 // send writes the body.
-func (x *Exchange) send(ctx context.Context, out *bufio.Writer) (sent int64, err error) {
+func (x *Exchange) send(ctx context.Context, conn net.Conn, out *bufio.Writer) (sent int64, err error) {
 	body := x.body()
 	buf := make([]byte, 32<<10)
 	for {
+		if sent%pacingStep == 0 {
+			if err := x.pacing(conn); err != nil {
+				return sent, err
+			}
+		}
 		limit := x.limit(sent, int64(len(buf)))
 		if limit == 0 {
 			return sent, errStop

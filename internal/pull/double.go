@@ -1,0 +1,55 @@
+package pull
+
+import (
+	"context"
+	"hash/crc32"
+)
+
+// double fetches the unit in flight of another's lease a second time, into
+// memory. It is written only once it is complete and this worker is its owner:
+// no two ever write to the same bytes, and what comes too late is discarded.
+func (w *worker) double(ctx context.Context, task *task) error {
+	defer w.slot.release()
+	defer w.t.sched.undouble(task)
+	p, err := w.fetchUnit(task)
+	if err == nil && w.t.sched.claim(task) {
+		start := int64(task.unit) * unitSize
+		if _, err := w.t.work.file.WriteAt(p, start); err != nil {
+			return storageError(err, "write %d bytes at %d", len(p), start)
+		}
+		unit := heldUnit{unit: task.unit, size: task.size, crc: crc32.Checksum(p, castagnoli)}
+		return w.committed(unit, w.t.sched.commit(unit))
+	}
+	if err == nil || task.ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return w.recover(ctx, err)
+}
+
+// fetchUnit returns the bytes of a double's unit.
+func (w *worker) fetchUnit(task *task) ([]byte, error) {
+	start := int64(task.unit) * unitSize
+	asked := span{start, start + task.size}
+	r, err := w.t.source.again(task.ctx, asked, w.t.object.validator)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	body, err := w.t.judge(r.reply, asked)
+	if err != nil {
+		return nil, err
+	}
+	w.t.entered()
+	defer w.t.left()
+	p := make([]byte, task.size)
+	n, err := readFull(r, p)
+	if err == nil && int64(n) < task.size || body != asked {
+		err = contradict("the answer to %s ends early", asked.header())
+	}
+	if err == nil {
+		if n, _ := r.Read(w.buffer()[:1]); n > 0 {
+			err = contradict("the body of a range goes on after byte %d", asked.end)
+		}
+	}
+	return p, err
+}

@@ -1,0 +1,143 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"hash/crc32"
+	"io"
+	"math"
+)
+
+// errStream ends the workers of a transfer whose server has stopped to answer
+// with ranges; its answer with the whole object takes their place.
+var errStream = errors.New("the server sends the whole object instead of a range")
+
+// offerStream makes a 200 to a later range the stream that brings the rest of
+// the object. Only the first one is taken.
+func (t *transfer) offerStream(r *response) error {
+	if !t.instead.CompareAndSwap(nil, r) {
+		r.close()
+	}
+	return errStream
+}
+
+// followStream reads the whole object once every worker has ended. What is
+// committed is compared and not written again.
+func (t *transfer) followStream(ctx context.Context, r *response) error {
+	defer r.close()
+	stop := context.AfterFunc(ctx, func() { r.cancel(ctx.Err()) })
+	defer stop()
+	slot, err := t.run.store.budget.wait(ctx, t.run, t.source.origin())
+	if err != nil {
+		return err
+	}
+	defer slot.release()
+	t.run.log("the rest comes in one response", errStream)
+	t.sched.follow()
+	t.entered()
+	defer t.left()
+	err = t.checkStream(r)
+	w := newWorker(t)
+	for l := (&lease{end: t.object.total}); err == nil && l.next < l.end; {
+		err = w.streamUnit(r, l)
+	}
+	if err == nil {
+		if n, _ := r.Read(w.buffer()[:1]); n > 0 {
+			err = contradict("the body of the object goes on after byte %d", t.object.total)
+		}
+	}
+	if e, ok := errors.AsType[*Error](err); ok && retryable(err) {
+		e.contradiction = true // its ranges are of no use: what follows is one response
+	}
+	return err
+}
+
+// checkStream makes sure that a 200 carries the object that the ranges were of.
+func (t *transfer) checkStream(r *response) error {
+	o, err := judgeWhole(r.reply, t.run.terms())
+	if err != nil {
+		return err
+	}
+	if o.total >= 0 && o.total != t.object.total || t.object.validator.contradictedBy(r.reply.header, t.run.job.digest == "") {
+		return fail(SourceChanged, "the object changed while it was read: the server's whole answer is of another one")
+	}
+	return nil
+}
+
+// streamUnit reads the next unit of a stream: writes it, or compares it when it
+// is there already.
+func (w *worker) streamUnit(r *response, l *lease) error {
+	want, present := w.t.sched.committed(int(l.next / unitSize))
+	end := min(l.next+unitSize, w.t.object.total)
+	var crc uint32
+	for l.next < end {
+		buf := w.buffer()
+		n, err := readFull(r, buf[:min(int64(len(buf)), end-l.next)])
+		if present {
+			crc = crc32.Update(crc, castagnoli, buf[:n])
+			l.next += int64(n)
+		} else if _, err := w.write(l, buf[:n], false); err != nil {
+			return err
+		}
+		if err == io.EOF && l.next < end {
+			return contradict("the body of the object ends at byte %d instead of %d", l.next, w.t.object.total)
+		}
+		if err != nil && err != io.EOF {
+			return err
+		}
+	}
+	if present && crc != want {
+		return fail(SourceChanged, "the object changed while it was read: its whole answer differs before byte %d", end)
+	}
+	return nil
+}
+
+// stream writes the one response that holds the whole object.
+func (w *worker) stream(ctx context.Context, r *response) error {
+	defer r.close()
+	w.t.entered()
+	defer w.t.left()
+	l := &lease{end: math.MaxInt64} // nobody else is there to share it with
+	if w.t.object.total >= 0 {
+		return w.copyRange(r, l, w.t.object.total, false)
+	}
+	buf := w.buffer()
+	limit := w.t.run.job.MaxSize
+	for {
+		n, err := readFull(r, buf)
+		if l.next+int64(n) > limit {
+			return tooLarge(l.next+int64(n), limit)
+		}
+		if err := w.t.work.reserve(min(limit, roundUp(l.next+int64(n), growStep))); err != nil {
+			return err
+		}
+		if _, err := w.write(l, buf[:n], false); err != nil {
+			return err
+		}
+		if err == io.EOF {
+			return w.finish(l)
+		}
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// finish ends a stream of unknown size: what came is the object.
+func (w *worker) finish(l *lease) error {
+	if err := w.t.work.file.Truncate(l.next); err != nil {
+		return storageError(err, "cut the data file to %d bytes", l.next)
+	}
+	w.t.sched.finish(l.next) // before the last unit, which is shorter than the others
+	rest := l.next % unitSize
+	if rest == 0 {
+		return nil
+	}
+	last := heldUnit{unit: int(l.next / unitSize), size: rest, crc: l.crc}
+	return w.committed(last, w.t.sched.commit(last))
+}
+
+func roundUp(n, step int64) int64 { return (n + step - 1) / step * step }
