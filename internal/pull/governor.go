@@ -19,22 +19,19 @@ const (
 	// doubles with every further refusal up to regrowMost.
 	regrow     = time.Second
 	regrowMost = 32 * time.Second
-	// hashLag is how far the hasher has to be behind for connections to be parked, in bytes.
-	hashLag = 128 << 20
 )
 
 // sample is what a pull looks like at a moment.
 type sample struct {
 	received  int64         // body bytes since its begin
 	running   int           // connections at work
-	backlog   int64         // bytes that the hasher could read now
 	hashed    int64         // bytes of the object
 	hashRate  float64       // bytes per second of the hasher while it is busy; 0 unknown
 	firstByte time.Duration // the wait for a first byte of late
 }
 
 // governor finds how many connections a pull should use: it adds while the rate
-// rises and parks what the hasher cannot keep up with. It holds no clock.
+// rises and the hasher keeps up. It holds no clock.
 type governor struct {
 	mu    sync.Mutex
 	limit int
@@ -84,12 +81,10 @@ func (g *governor) observe(now time.Time, s sample) int {
 	case s.running < g.limit:
 		// Not what the connections can do: there is too little work for them.
 	case s.hashRate > 0 && rate > s.hashRate:
-		// The hasher cannot take more; what is ahead of it only fills the page
-		// cache. The backlog alone says nothing: it jumps by a whole lease.
+		// The hasher cannot take more, so that more connections would only take
+		// its processor. None is parked either: a hasher that is short of
+		// processors for a moment would leave the network idle.
 		g.trying = false
-		if s.backlog > hashLag {
-			g.limit = max(1, g.limit-1)
-		}
 	case g.trying && rate < g.best*growGain:
 		if g.flat++; g.flat >= 2 {
 			g.limit, g.trying, g.flat = g.before, false, 0

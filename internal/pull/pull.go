@@ -129,7 +129,8 @@ func (p *run) supervised(ctx context.Context, report func(Progress)) (Result, er
 func (p *run) watch(done <-chan struct{}, cancel context.CancelCauseFunc, report func(Progress)) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	stall := newStallDetector(p.job.StallTimeout, p.job.MaxBytesPerSecond, time.Now())
+	// Half as long again: a request that replaces a silent one gets a chance.
+	stall := newStallDetector(p.job.StallTimeout*3/2, p.job.MaxBytesPerSecond, time.Now())
 	for {
 		select {
 		case <-done:

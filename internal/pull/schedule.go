@@ -258,7 +258,7 @@ func (s *scheduler) tick(limit int, now time.Time) {
 func (s *scheduler) sample() sample {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return sample{running: s.running, backlog: s.units.frontierBytes() - s.hashed, hashed: s.hashed}
+	return sample{running: s.running, hashed: s.hashed}
 }
 
 // progress returns the committed and the hashed bytes and the total, -1 while unknown.
