@@ -217,7 +217,7 @@ func (s *scheduler) finish(total int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.units.finish(total)
-	s.changed.Broadcast()
+	s.settle()
 }
 
 // whole waits until the file is whole beyond a position, or complete. It returns

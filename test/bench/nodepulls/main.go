@@ -25,12 +25,11 @@ func run(ctx context.Context, args []string) (err error) {
 	set := flag.NewFlagSet("nodepulls", flag.ContinueOnError)
 	path := set.String("store", "", "directory of the store")
 	connections := set.Int("connections", pull.DefaultConnections, "most connections of one pull")
-	// The engine cannot be limited over all pulls yet: this is what it is measured against.
-	set.Int64("bytes-per-second", 0, "limit over all pulls together")
+	limit := set.Int64("bytes-per-second", 0, "limit over all pulls together; 0 is none")
 	if err := set.Parse(args); err != nil {
 		return err
 	}
-	store, err := pull.Open(ctx, *path, pull.OpenOptions{})
+	store, err := pull.Open(ctx, *path, pull.OpenOptions{MaxBytesPerSecond: *limit})
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
