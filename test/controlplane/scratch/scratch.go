@@ -37,8 +37,12 @@ func New(kind string) (*Dir, error) {
 	return &Dir{Path: path, lock: lock}, nil
 }
 
-// Remove deletes the folder with all it holds.
+// Remove deletes the folder with all it holds; a second time it does nothing.
 func (d *Dir) Remove() error {
+	if d.lock == nil {
+		return nil
+	}
+	defer func() { d.lock = nil }()
 	if err := errors.Join(os.RemoveAll(d.Path), d.lock.Close()); err != nil {
 		return fmt.Errorf("remove a temporary folder: %w", err)
 	}

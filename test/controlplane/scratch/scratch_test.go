@@ -47,7 +47,7 @@ func TestOrphansGoAndFoldersInUseStay(t *testing.T) {
 			t.Errorf("%s: %v, want it to stay: %v", path, err, stays)
 		}
 	}
-	for _, dir := range []*Dir{used, next} {
+	for _, dir := range []*Dir{used, next, used} {
 		if err := dir.Remove(); err != nil {
 			t.Error(err)
 		}
