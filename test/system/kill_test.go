@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/test/origin"
 )
@@ -13,9 +15,10 @@ func TestAgentKilledInMidPull(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, "killed", 1)
 	node := g.nodes[0]
-	f := g.serve(t, 64*mib, 1, origin.File{BytesPerSecond: 2 * mib})
+	f := g.serve(t, 64*mib, 1, origin.File{BytesPerSecond: 3 * mib})
 	g.apply(t, "killed", f, func(spec *v1alpha1.CloudImageSpec) { spec.Download.Connections = 4 })
-	eventually(t, "a pull that is under way", func(context.Context) error { return atLeast(f, 8*mib) })
+	// Beyond the first checkpoint of the journal, which comes after 16 MiB.
+	eventually(t, "a pull that is under way", func(context.Context) error { return atLeast(f, 40*mib) })
 	if err := node.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -26,6 +29,13 @@ func TestAgentKilledInMidPull(t *testing.T) {
 	image := waitCondition(t, "killed", v1alpha1.ConditionReady)
 	if node.Starts() < 2 {
 		t.Errorf("the agent was started %d times: image %+v became ready without it", node.Starts(), image.Status)
+	}
+	cache := cacheNamed(node.Name)
+	if err := suite.client.Get(t.Context(), client.ObjectKeyFromObject(cache), cache); err != nil {
+		t.Fatal(err)
+	}
+	if images := cache.Status.Images; len(images) != 1 || images[0].ResumedBytes < 16*mib {
+		t.Errorf("the pull began anew: %+v", images)
 	}
 	g.requireOnly(t, f.digest)
 }
