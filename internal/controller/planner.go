@@ -73,8 +73,12 @@ func (p *Planner) writeOrders(ctx context.Context, plan *Plan) error {
 			object, err := do()
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil {
+			if apierrors.IsNotFound(err) {
 				p.written.forget(name)
+			}
+			if err != nil {
+				// After a conflict what was written before still holds: forgetting it
+				// would show a stale informer's slots as free.
 				failures = append(failures, fmt.Errorf("orders of node %s: %w", name, err))
 				return nil
 			}
