@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,12 +21,16 @@ import (
 const (
 	apiServerTimeout  = time.Minute
 	apiServerAttempts = 5
+
+	serviceNetwork = "10.0.0.0/24"
+	// kubernetesService is the address of the API server's own Service: the first of the network.
+	kubernetesService = "10.0.0.1"
 )
 
 // startAPIServer picks a free port and starts the server on it, again when somebody else took the port in between.
-func (c *ControlPlane) startAPIServer(ctx context.Context, path string, identity *identity) (string, error) {
+func (c *ControlPlane) startAPIServer(ctx context.Context, path string, identity *identity, nodes netip.Addr) (string, error) {
 	for attempt := 1; ; attempt++ {
-		address, err := c.tryAPIServer(ctx, path, identity)
+		address, err := c.tryAPIServer(ctx, path, identity, nodes)
 		if err == nil {
 			return address, nil
 		}
@@ -35,7 +40,7 @@ func (c *ControlPlane) startAPIServer(ctx context.Context, path string, identity
 	}
 }
 
-func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, identity *identity) (string, error) {
+func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, identity *identity, nodes netip.Addr) (string, error) {
 	port, err := FreePort()
 	if err != nil {
 		return "", err
@@ -45,7 +50,7 @@ func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, identity *
 		return "", fmt.Errorf("remove the log of an earlier attempt: %w", err)
 	}
 	p, err := process.Start(process.Command{
-		Name: "kube-apiserver", Path: path, Dir: c.dir, LogPath: log, Args: apiServerArgs(port, identity),
+		Name: "kube-apiserver", Path: path, Dir: c.dir, LogPath: log, Args: apiServerArgs(port, identity, nodes),
 	})
 	if err != nil {
 		return "", err
@@ -62,20 +67,24 @@ func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, identity *
 	})
 }
 
-func apiServerArgs(port int, identity *identity) []string {
-	return []string{
-		"--etcd-servers=unix://" + etcdSocket,
-		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
-		"--tls-cert-file=" + identity.certPath, "--tls-private-key-file=" + identity.keyPath,
-		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
-		"--token-auth-file=" + identity.tokensPath,
-		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file=" + identity.serviceAccountKeyPath,
-		"--service-account-signing-key-file=" + identity.serviceAccountKeyPath,
-		"--service-cluster-ip-range=10.0.0.0/24",
-		"--endpoint-reconciler-type=none", // an Endpoints object must not name loopback, and nobody resolves the service
-		"--profiling=false",
+// apiServerArgs keep the server on loopback, unless nodes have to reach it at an address.
+func apiServerArgs(port int, identity *identity, nodes netip.Addr) []string {
+	// An Endpoints object must not name loopback, and without nodes nobody resolves the service.
+	listen := []string{"--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"}
+	if nodes.IsValid() {
+		listen = []string{"--bind-address=0.0.0.0", "--advertise-address=" + nodes.String()}
 	}
+	return append(listen,
+		"--etcd-servers=unix://"+etcdSocket, fmt.Sprintf("--secure-port=%d", port),
+		"--tls-cert-file="+identity.certPath, "--tls-private-key-file="+identity.keyPath,
+		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+		"--token-auth-file="+identity.tokensPath,
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file="+identity.serviceAccountKeyPath,
+		"--service-account-signing-key-file="+identity.serviceAccountKeyPath,
+		"--service-cluster-ip-range="+serviceNetwork,
+		"--profiling=false",
+	)
 }
 
 // ready asks over the server's own certificate authority, so that another API server on the same port is not taken for it.

@@ -1,6 +1,7 @@
 // Package controlplane gives tests and the demo a real Kubernetes API server on loopback: etcd, kube-apiserver and kubectl, built
 // once from the nested module test/kubernetes and cached in the user's cache folder. It needs neither root nor a container engine.
-// Nothing else of Kubernetes runs: no controllers, no garbage collector, no kubelet (package harness plays their part).
+// Nothing else of Kubernetes runs unless Options.Nodes is set: no controllers, no garbage collector, no kubelet (package harness
+// plays their part).
 //
 // Two environment variables of a person are honoured: KUBEBUILDER_ASSETS names a folder that holds the three programs already,
 // and KUBECONFIG names an API server that runs already.
@@ -10,8 +11,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -28,6 +31,19 @@ type Options struct {
 	Repository string
 	// IgnoreEnvironment starts a control plane of our own even when KUBECONFIG names one.
 	IgnoreEnvironment bool
+	// Nodes asks for what kubelets need: the programs of nodes, kube-controller-manager and kube-scheduler running, and an API server
+	// that listens on Address, too.
+	Nodes bool
+	// Address is where the nodes reach the API server; it must not be a loopback address. Only with Nodes.
+	Address netip.Addr
+	// Users get a token each, see ControlPlane.Tokens.
+	Users []User
+}
+
+// User is somebody whom the API server knows by a token.
+type User struct {
+	Name   string
+	Groups []string
 }
 
 // ControlPlane is an API server that answers.
@@ -39,12 +55,18 @@ type ControlPlane struct {
 	KubectlPath string
 	// External is true when KUBECONFIG named the API server, which Stop then leaves alone.
 	External bool
+	// Programs are what runs here; empty for an external API server.
+	Programs Programs
+	// Tokens are those of Options.Users, by name.
+	Tokens map[string]string
 
 	folder *scratch.Dir
 
 	dir       string
 	etcd      *process.Process
 	apiserver *process.Process
+	// controllers are kube-controller-manager and kube-scheduler.
+	controllers []*process.Process
 }
 
 // stopGrace bounds how long each of the two processes may take to end; it takes them 0.2 s when no client misbehaves.
@@ -77,15 +99,16 @@ func (c *ControlPlane) start(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
-	c.KubectlPath = programs.Kubectl
-	identity, err := newIdentity(c.dir)
+	c.Programs, c.KubectlPath = programs, programs.Kubectl
+	identity, err := newIdentity(c.dir, options)
 	if err != nil {
 		return err
 	}
+	c.Tokens = identity.tokens
 	if err := c.startEtcd(ctx, programs.Etcd); err != nil {
 		return err
 	}
-	address, err := c.startAPIServer(ctx, programs.KubeAPIServer, identity)
+	address, err := c.startAPIServer(ctx, programs.KubeAPIServer, identity, options.Address)
 	if err != nil {
 		return err
 	}
@@ -96,13 +119,25 @@ func (c *ControlPlane) start(ctx context.Context, options Options) error {
 		QPS: -1,
 	}
 	c.KubeconfigPath = filepath.Join(c.dir, "admin.kubeconfig")
-	return c.WriteKubeconfig(c.KubeconfigPath, "admin", identity.adminToken)
+	if err := c.WriteKubeconfig(c.KubeconfigPath, "admin", identity.adminToken); err != nil {
+		return err
+	}
+	if options.Nodes {
+		return c.startControllers(identity)
+	}
+	return nil
+}
+
+// Logs are the log files of the processes that Start started, by name.
+func (c *ControlPlane) Logs() []string {
+	logs, _ := filepath.Glob(filepath.Join(c.dir, "*.log")) // the pattern is well-formed
+	return logs
 }
 
 // Stop ends the API server before etcd, because without etcd it hangs in its own shutdown, and removes their folder.
 func (c *ControlPlane) Stop() error {
 	var errs []error
-	for _, p := range []*process.Process{c.apiserver, c.etcd} {
+	for _, p := range append(slices.Clone(c.controllers), c.apiserver, c.etcd) {
 		if p != nil {
 			errs = append(errs, p.Stop(stopGrace))
 		}
@@ -113,7 +148,7 @@ func (c *ControlPlane) Stop() error {
 // PIDs are the ids of the processes that Start started, none for an external API server.
 func (c *ControlPlane) PIDs() []int {
 	var pids []int
-	for _, p := range []*process.Process{c.etcd, c.apiserver} {
+	for _, p := range append([]*process.Process{c.etcd, c.apiserver}, c.controllers...) {
 		if p != nil {
 			pids = append(pids, p.PID())
 		}

@@ -10,43 +10,55 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
 // identity is what the API server proves itself with, and what proves an administrator to it; made anew for each control plane.
 type identity struct {
 	caPEM                 []byte
+	caPath                string
 	certPath, keyPath     string
 	serviceAccountKeyPath string
 	tokensPath            string
 	adminToken            string
+	tokens                map[string]string
 }
 
 // lifetime is far longer than any test, and short enough that a forgotten key is worth nothing.
 const lifetime = 7 * 24 * time.Hour
 
-func newIdentity(dir string) (*identity, error) {
+func newIdentity(dir string, options Options) (*identity, error) {
 	i := &identity{
 		certPath: filepath.Join(dir, "apiserver.crt"), keyPath: filepath.Join(dir, "apiserver.key"),
 		serviceAccountKeyPath: filepath.Join(dir, "service-account.key"), tokensPath: filepath.Join(dir, "tokens.csv"),
-		adminToken: rand.Text(),
+		adminToken: rand.Text(), tokens: map[string]string{},
 	}
-	if err := i.writeServingCertificate(); err != nil {
+	if err := i.writeServingCertificate(options.Address); err != nil {
 		return nil, fmt.Errorf("make the API server's certificate: %w", err)
 	}
 	if _, err := writeKey(i.serviceAccountKeyPath); err != nil {
 		return nil, fmt.Errorf("make the service accounts' key: %w", err)
 	}
-	line := i.adminToken + ",admin,admin,system:masters\n"
-	if err := os.WriteFile(i.tokensPath, []byte(line), 0o600); err != nil {
-		return nil, fmt.Errorf("write the administrator's token: %w", err)
+	lines := i.adminToken + ",admin,admin,system:masters\n"
+	for _, user := range append(controllerUsers(options), options.Users...) {
+		i.tokens[user.Name] = rand.Text()
+		lines += fmt.Sprintf("%s,%[2]s,%[2]s,%q\n", i.tokens[user.Name], user.Name, strings.Join(user.Groups, ","))
+	}
+	if err := os.WriteFile(i.tokensPath, []byte(lines), 0o600); err != nil {
+		return nil, fmt.Errorf("write the tokens: %w", err)
+	}
+	i.caPath = filepath.Join(dir, "ca.crt")
+	if err := os.WriteFile(i.caPath, i.caPEM, 0o600); err != nil {
+		return nil, fmt.Errorf("write the CA's certificate: %w", err)
 	}
 	return i, nil
 }
 
-func (i *identity) writeServingCertificate() error {
+func (i *identity) writeServingCertificate(address netip.Addr) error {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return fmt.Errorf("generate the CA's key: %w", err)
@@ -71,7 +83,11 @@ func (i *identity) writeServingCertificate() error {
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "kube-apiserver"},
 		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames:    []string{"localhost", "kubernetes.default.svc"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(kubernetesService)},
+	}
+	if address.IsValid() {
+		server.IPAddresses = append(server.IPAddresses, address.AsSlice())
 	}
 	der, err := x509.CreateCertificate(rand.Reader, server, ca, key.Public(), caKey)
 	if err != nil {

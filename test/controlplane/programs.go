@@ -7,20 +7,26 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
 // Programs are the paths of the executables of a control plane.
-type Programs struct{ Etcd, KubeAPIServer, Kubectl string }
+type Programs struct {
+	Etcd, KubeAPIServer, Kubectl string
+	// The rest is there only when Options.Nodes is set.
+	KubeControllerManager, KubeScheduler, Kubelet, KubeProxy string
+}
 
-// FindPrograms returns the programs of KUBEBUILDER_ASSETS, else those of the cache, which it fills when they are not there.
+// FindPrograms returns the programs of KUBEBUILDER_ASSETS, else those of the cache, to which it adds those that are not there.
 func FindPrograms(ctx context.Context, options Options) (Programs, error) {
 	if dir := os.Getenv("KUBEBUILDER_ASSETS"); dir != "" {
-		programs, err := programsIn(dir)
+		programs, err := programsIn(dir, options.Nodes)
 		if err != nil {
 			return Programs{}, fmt.Errorf("use KUBEBUILDER_ASSETS (unset it to have them built here): %w", err)
 		}
@@ -38,19 +44,25 @@ func FindPrograms(ctx context.Context, options Options) (Programs, error) {
 	if err != nil {
 		return Programs{}, fmt.Errorf("find the user's cache folder: %w", err)
 	}
-	return recipe.cached(ctx, filepath.Join(cache, "cloudimage-operator", "kubernetes"), options.Output)
+	return recipe.cached(ctx, filepath.Join(cache, "cloudimage-operator", "kubernetes"), options)
 }
 
-func programsIn(dir string) (Programs, error) {
-	p := Programs{
-		Etcd:          filepath.Join(dir, "etcd"),
-		KubeAPIServer: filepath.Join(dir, "kube-apiserver"),
-		Kubectl:       filepath.Join(dir, "kubectl"),
+// programsIn fails when one of the programs is missing.
+func programsIn(dir string, nodes bool) (Programs, error) {
+	var p Programs
+	paths := map[string]*string{"etcd": &p.Etcd, "kube-apiserver": &p.KubeAPIServer, "kubectl": &p.Kubectl}
+	if nodes {
+		maps.Copy(paths, map[string]*string{
+			"kube-controller-manager": &p.KubeControllerManager, "kube-scheduler": &p.KubeScheduler,
+			"kubelet": &p.Kubelet, "kube-proxy": &p.KubeProxy,
+		})
 	}
-	for _, path := range []string{p.Etcd, p.KubeAPIServer, p.Kubectl} {
-		if _, err := exec.LookPath(path); err != nil {
-			return Programs{}, fmt.Errorf("find %s in %s: %w", filepath.Base(path), dir, err)
+	for _, name := range slices.Sorted(maps.Keys(paths)) {
+		path, err := exec.LookPath(filepath.Join(dir, name))
+		if err != nil {
+			return Programs{}, fmt.Errorf("find %s in %s: %w", name, dir, err)
 		}
+		*paths[name] = path
 	}
 	return p, nil
 }
@@ -117,8 +129,9 @@ func newRecipe(ctx context.Context, module string) (recipe, error) {
 		return r, fmt.Errorf("ask go for its version: unexpected answer %q", out)
 	}
 	r.goVersion, r.platform = fields[0], fields[1]+"-"+fields[2]
-	for _, target := range r.targets() {
-		fmt.Fprintln(hash, target.pkg, target.flags)
+	fmt.Fprintln(hash, r.flags())
+	for _, target := range targets() {
+		fmt.Fprintln(hash, target.name, target.pkg)
 	}
 	hash.Sum(r.sums[:0])
 	return r, nil
