@@ -11,10 +11,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -63,6 +65,7 @@ type ControlPlane struct {
 	folder *scratch.Dir
 
 	dir       string
+	nodesHost string // the API server's URL at Options.Address
 	etcd      *process.Process
 	apiserver *process.Process
 	// controllers are kube-controller-manager and kube-scheduler.
@@ -123,6 +126,8 @@ func (c *ControlPlane) start(ctx context.Context, options Options) error {
 		return err
 	}
 	if options.Nodes {
+		_, port, _ := strings.Cut(address, ":")
+		c.nodesHost = "https://" + net.JoinHostPort(options.Address.String(), port)
 		return c.startControllers(identity)
 	}
 	return nil

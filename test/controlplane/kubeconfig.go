@@ -17,11 +17,24 @@ const tokenSeconds = 24 * 60 * 60
 
 // WriteKubeconfig writes a kubeconfig, readable by its owner only, that carries the token.
 func (c *ControlPlane) WriteKubeconfig(path, user, token string) error {
+	return c.writeKubeconfig(path, c.Config.Host, user, token)
+}
+
+// WriteNodeKubeconfig writes the kubeconfig of one of Options.Users for a program that reaches the API server at Options.Address.
+func (c *ControlPlane) WriteNodeKubeconfig(path, user string) error {
+	token, ok := c.Tokens[user]
+	if !ok {
+		return fmt.Errorf("write the kubeconfig of %s: the control plane was not started with that user", user)
+	}
+	return c.writeKubeconfig(path, c.nodesHost, user, token)
+}
+
+func (c *ControlPlane) writeKubeconfig(path, host, user, token string) error {
 	const name = "cloudimage-test"
 	config := clientcmdapi.NewConfig()
 	config.CurrentContext = name
 	config.Clusters[name] = &clientcmdapi.Cluster{
-		Server:                   c.Config.Host,
+		Server:                   host,
 		CertificateAuthority:     c.Config.CAFile,
 		CertificateAuthorityData: c.Config.CAData,
 		InsecureSkipTLSVerify:    c.Config.Insecure,

@@ -10,12 +10,13 @@ import (
 	"strings"
 
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/process"
+	"github.com/cloudimage-dev/cloudimage-operator/test/narrate"
 )
 
 // show prints a command line as typed, runs exactly that with bash, and prints what it printed.
 func (s *story) show(ctx context.Context, line string) (string, error) {
-	s.out.command(line)
-	return s.bash(ctx, line, &indented{printer: s.out})
+	s.out.Command(line)
+	return s.bash(ctx, line, s.out.Output())
 }
 
 // ask runs a command line without showing it.
@@ -23,13 +24,13 @@ func (s *story) ask(ctx context.Context, line string) (string, error) {
 	return s.bash(ctx, line, nil)
 }
 
-func (s *story) bash(ctx context.Context, line string, echo *indented) (string, error) {
+func (s *story) bash(ctx context.Context, line string, echo *narrate.Output) (string, error) {
 	var output bytes.Buffer
 	cmd := s.command(ctx, line)
 	cmd.Stdout = &output
 	if echo != nil {
 		cmd.Stdout = io.MultiWriter(&output, echo)
-		defer echo.flush()
+		defer echo.Flush()
 	}
 	cmd.Stderr = cmd.Stdout
 	if err := process.Run(cmd); err != nil {
@@ -51,12 +52,12 @@ func (s *story) command(ctx context.Context, line string) *exec.Cmd {
 
 // watch shows what a command prints while body runs, as a second terminal would.
 func (s *story) watch(ctx context.Context, line string, body func() error) error {
-	s.out.command(line + " &")
+	s.out.Command(line + " &")
 	watching, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		echo := &indented{printer: s.out}
+		echo := s.out.Output()
 		cmd := s.command(watching, line)
 		cmd.Stdout, cmd.Stderr = echo, echo
 		// It is cut off when the body is through, so how it ends says nothing.

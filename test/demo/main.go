@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/test/narrate"
 )
 
 const exitInterrupted = 130
@@ -24,10 +26,10 @@ func realMain() int {
 	defer stop()
 	// Where the output goes into a pipe, Ctrl-C may end its reader first. That must not end the clean-up.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	out := newPrinter(os.Stdout)
+	out := narrate.NewPrinter(os.Stdout, 0)
 	nodes, err := nodesFromEnvironment()
 	if err != nil {
-		out.failure(err)
+		out.Failure(err)
 		return 2
 	}
 	s := &story{out: out, nodes: nodes, keep: os.Getenv("KEEP") == "1"}
@@ -37,15 +39,15 @@ func realMain() int {
 	stop() // a second Ctrl-C ends the clean-up too; the children die with this process
 	switch {
 	case interrupted && s.told:
-		out.note("ending everything")
+		out.Note("ending everything")
 	case interrupted:
-		out.note("interrupted: cleaning up")
+		out.Note("interrupted: cleaning up")
 	case err != nil:
-		out.failure(err)
+		out.Failure(err)
 		s.explain(context.WithoutCancel(ctx))
 	}
 	if cleanErr := s.cleanUp(context.WithoutCancel(ctx)); cleanErr != nil {
-		out.failure(fmt.Errorf("clean up: %w", cleanErr))
+		out.Failure(fmt.Errorf("clean up: %w", cleanErr))
 		err = errors.Join(err, cleanErr)
 	}
 	switch {
@@ -54,7 +56,7 @@ func realMain() int {
 	case err != nil:
 		return 1
 	default:
-		out.done(fmt.Sprintf("every step held; nothing of it runs or lies on the disk any more (%s)", seconds(time.Since(start))))
+		out.Done(fmt.Sprintf("every step held; nothing of it runs or lies on the disk any more (%s)", narrate.Seconds(time.Since(start))))
 		return 0
 	}
 }

@@ -25,7 +25,7 @@ func (s *story) copy(ctx context.Context) error {
 	if nodes := s.origin.Nodes(mirrorPath); len(nodes) > 0 {
 		return fmt.Errorf("nodes %q asked the origin for bytes that they hold", nodes)
 	}
-	s.out.held(time.Since(begin), "the origin has sent %d bytes, as before: not one more", before)
+	s.out.Held(time.Since(begin), "the origin has sent %d bytes, as before: not one more", before)
 	return s.requireBlobs(s.image.Digest)
 }
 
@@ -52,11 +52,11 @@ func (s *story) wrong(ctx context.Context) error {
 	if err := s.requireOneNode(); err != nil {
 		return err
 	}
-	s.out.held(time.Since(begin), "Stalled with DigestMismatch; only %s ever asked the origin for it", s.origin.Nodes(tamperedPath)[0])
+	s.out.Held(time.Since(begin), "Stalled with DigestMismatch; only %s ever asked the origin for it", s.origin.Nodes(tamperedPath)[0])
 	if err := s.requireBlobs(s.image.Digest); err != nil {
 		return err
 	}
-	s.out.held(time.Since(begin), "no node has published anything of it")
+	s.out.Held(time.Since(begin), "no node has published anything of it")
 	return nil
 }
 
@@ -73,7 +73,7 @@ func (s *story) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.out.note(fmt.Sprintf("%s joins, with an empty store %s", node.Name, node.Store))
+	s.out.Note(fmt.Sprintf("%s joins, with an empty store %s", node.Name, node.Store))
 	err = s.watch(ctx, "kubectl get cimg "+imageName+" --watch", func() error {
 		_, err := s.show(ctx, fmt.Sprintf("kubectl wait --for=jsonpath='{.status.nodes.ready}'=%d cimg/%s %s", s.nodes+1, imageName, waitFor))
 		return err
@@ -90,7 +90,7 @@ func (s *story) join(ctx context.Context) error {
 	if err := s.requireOneNode(); err != nil {
 		return err
 	}
-	s.out.held(time.Since(begin), "%s holds the image; the one with the wrong digest did not reach it", node.Name)
+	s.out.Held(time.Since(begin), "%s holds the image; the one with the wrong digest did not reach it", node.Name)
 	return nil
 }
 
@@ -110,7 +110,7 @@ func (s *story) remove(ctx context.Context) error {
 	if left != "" {
 		return fmt.Errorf("expected no file in the stores after the deletion, found:\n%s", left)
 	}
-	s.out.held(time.Since(begin), "the finalizers ended, and no file of any image is left on %d nodes", s.nodes+1)
+	s.out.Held(time.Since(begin), "the finalizers ended, and no file of any image is left on %d nodes", s.nodes+1)
 	return nil
 }
 
@@ -119,14 +119,14 @@ func (s *story) stay(ctx context.Context) error {
 	if _, err := s.show(ctx, "kubectl get cimg"); err != nil {
 		return err
 	}
-	s.out.note(fmt.Sprintf("manager: pid %d, log %s", s.cluster.Manager().PID(), s.cluster.Manager().LogPath))
+	s.out.Note(fmt.Sprintf("manager: pid %d, log %s", s.cluster.Manager().PID(), s.cluster.Manager().LogPath))
 	for _, node := range s.cluster.Nodes() {
-		s.out.note(fmt.Sprintf("%s: agent pid %d (a killed one is started again), store %s, log %s", node.Name, node.PID(), node.Store, node.LogPath))
+		s.out.Note(fmt.Sprintf("%s: agent pid %d (a killed one is started again), store %s, log %s", node.Name, node.PID(), node.Store, node.LogPath))
 	}
-	s.out.note("Copy this into another terminal; Ctrl-C here ends everything:")
-	s.out.line("", "")
-	s.out.line("", "export KUBECONFIG="+s.plane.KubeconfigPath)
-	s.out.line("", "export PATH="+filepath.Dir(s.plane.KubectlPath)+":$PATH")
+	s.out.Note("Copy this into another terminal; Ctrl-C here ends everything:")
+	s.out.Line("")
+	s.out.Line("export KUBECONFIG="+s.plane.KubeconfigPath)
+	s.out.Line("export PATH="+filepath.Dir(s.plane.KubectlPath)+":$PATH")
 	s.told = true
 	<-ctx.Done()
 	return nil

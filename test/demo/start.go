@@ -52,11 +52,11 @@ func (s *story) start(ctx context.Context) error {
 	var binaries harness.Binaries
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		s.plane, err = controlplane.Start(groupCtx, controlplane.Options{Repository: s.repository, Output: &indented{printer: s.out}})
+		s.plane, err = controlplane.Start(groupCtx, controlplane.Options{Repository: s.repository, Output: s.out.Output()})
 		return err
 	})
 	group.Go(func() (err error) {
-		binaries, err = harness.Build(groupCtx, harness.BuildOptions{Repository: s.repository, Dir: s.dir, Output: &indented{printer: s.out}})
+		binaries, err = harness.Build(groupCtx, harness.BuildOptions{Repository: s.repository, Dir: s.dir, Output: s.out.Output()})
 		return err
 	})
 	group.Go(s.startOrigin)
@@ -66,10 +66,10 @@ func (s *story) start(ctx context.Context) error {
 	if err := s.requireSamples(); err != nil {
 		return err
 	}
-	s.out.held(time.Since(begin), "a Kubernetes API server answers at %s", s.plane.Config.Host)
-	s.out.held(time.Since(begin), "%s serves a qcow2 image of %.2f GiB, each connection held to %d MiB/s so that one can watch",
+	s.out.Held(time.Since(begin), "a Kubernetes API server answers at %s", s.plane.Config.Host)
+	s.out.Held(time.Since(begin), "%s serves a qcow2 image of %.2f GiB, each connection held to %d MiB/s so that one can watch",
 		s.origin.URL, float64(s.image.SizeBytes)/gib, connectionRate/mib)
-	s.out.command("export KUBECONFIG=" + s.plane.KubeconfigPath)
+	s.out.Command("export KUBECONFIG=" + s.plane.KubeconfigPath)
 	return s.startCluster(ctx, binaries)
 }
 
@@ -147,9 +147,9 @@ func (s *story) startCluster(ctx context.Context, binaries harness.Binaries) err
 			return err
 		}
 	}
-	s.out.held(time.Since(begin), "manager (pid %d) and agents are ready", manager.PID())
+	s.out.Held(time.Since(begin), "manager (pid %d) and agents are ready", manager.PID())
 	for _, node := range cluster.Nodes() {
-		s.out.note(fmt.Sprintf("%s: agent pid %d, store %s", node.Name, node.PID(), node.Store))
+		s.out.Note(fmt.Sprintf("%s: agent pid %d, store %s", node.Name, node.PID(), node.Store))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/process"
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/scratch"
 	"github.com/cloudimage-dev/cloudimage-operator/test/harness"
+	"github.com/cloudimage-dev/cloudimage-operator/test/narrate"
 	"github.com/cloudimage-dev/cloudimage-operator/test/origin"
 )
 
@@ -25,7 +26,7 @@ const (
 
 // story is everything that is started, and what the steps tell each other.
 type story struct {
-	out   *printer
+	out   *narrate.Printer
 	nodes int
 	keep  bool
 	told  bool // to the end, so that an interrupt afterwards is what was asked for
@@ -66,7 +67,7 @@ func (s *story) tell(ctx context.Context) error {
 		)
 	}
 	for _, step := range steps {
-		s.out.title(step.title)
+		s.out.Title(step.title)
 		if err := s.run(ctx, step); err != nil {
 			return err
 		}
@@ -82,7 +83,7 @@ func (s *story) run(ctx context.Context, step step) error {
 		ctx = limited
 	}
 	if err := step.run(ctx); err != nil {
-		return fmt.Errorf("step %d did not hold: %w", s.out.step, errors.Join(err, deadline(ctx)))
+		return fmt.Errorf("step %d did not hold: %w", s.out.Step(), errors.Join(err, deadline(ctx)))
 	}
 	return nil
 }
@@ -115,8 +116,8 @@ func (s *story) explain(ctx context.Context) {
 		logs = append(logs, node.LogPath)
 	}
 	for _, log := range logs {
-		s.out.note("the end of " + filepath.Base(log) + ":")
-		echo := &indented{printer: s.out}
+		s.out.Note("the end of " + filepath.Base(log) + ":")
+		echo := s.out.Output()
 		fmt.Fprintln(echo, process.Tail(log, 30))
 	}
 }

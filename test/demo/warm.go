@@ -37,7 +37,7 @@ func (s *story) warm(ctx context.Context) error {
 		return err
 	}
 	took := time.Since(begin)
-	s.out.held(took, "%d nodes hold %.2f GiB each: %.0f MiB/s altogether, API and all",
+	s.out.Held(took, "%d nodes hold %.2f GiB each: %.0f MiB/s altogether, API and all",
 		s.nodes, float64(s.image.SizeBytes)/gib, float64(s.image.SizeBytes)*float64(s.nodes)/mib/took.Seconds())
 	if sent, want := s.origin.BytesSent(imagePath), s.image.SizeBytes*int64(s.nodes); sent < want {
 		return fmt.Errorf("the origin sent %d bytes; %d nodes that hold the image need %d", sent, s.nodes, want)
@@ -46,7 +46,7 @@ func (s *story) warm(ctx context.Context) error {
 	if most > slots {
 		return fmt.Errorf("%d nodes downloaded at the same time, maxConcurrentNodes is %d", most, slots)
 	}
-	s.out.held(took, "the origin's access log has at most %d nodes at a time, as maxConcurrentNodes says", most)
+	s.out.Held(took, "the origin's access log has at most %d nodes at a time, as maxConcurrentNodes says", most)
 	return nil
 }
 
@@ -87,7 +87,7 @@ func (s *story) look(ctx context.Context) error {
 	if err := requireParts(throughput, "/s, {", `"mean":`); err != nil {
 		return err
 	}
-	s.out.held(time.Since(begin), "the image is Warmed on %d of %d nodes, with its digest, size and throughput", s.nodes, s.nodes)
+	s.out.Held(time.Since(begin), "the image is Warmed on %d of %d nodes, with its digest, size and throughput", s.nodes, s.nodes)
 	return nil
 }
 
@@ -107,7 +107,7 @@ func (s *story) verify(ctx context.Context) error {
 			return fmt.Errorf("the file on %s has digest %s, want %s", node.Name, digest, s.image.Digest)
 		}
 	}
-	s.out.held(time.Since(begin), "all %d files have the digest %s", s.nodes, s.image.Digest)
+	s.out.Held(time.Since(begin), "all %d files have the digest %s", s.nodes, s.image.Digest)
 	return s.qemuCheck(ctx)
 }
 
@@ -120,7 +120,7 @@ func (s *story) qemuCheck(ctx context.Context) error {
 	if _, err := s.show(ctx, "qemu-img check "+filepath.Join(s.cluster.Nodes()[0].Store, "images", imageName)); err != nil {
 		return err
 	}
-	s.out.held(time.Since(begin), "QEMU finds no error in it")
+	s.out.Held(time.Since(begin), "QEMU finds no error in it")
 	return nil
 }
 

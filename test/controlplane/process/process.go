@@ -26,6 +26,8 @@ type Command struct {
 	Dir string
 	// LogPath receives standard output and standard error.
 	LogPath string
+	// Namespaces are the CLONE_NEW… flags of the namespaces that the child gets for itself; most need root.
+	Namespaces uintptr
 }
 
 // Process is a running or ended child.
@@ -48,7 +50,7 @@ func Start(command Command) (*Process, error) {
 	cmd := exec.Command(command.Path, command.Args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = command.Dir, log, log
 	cmd.Env = append(os.Environ(), command.Env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: command.Namespaces}
 
 	p := &Process{command: command, cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
