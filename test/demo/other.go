@@ -125,8 +125,8 @@ func (s *story) stay(ctx context.Context) error {
 	}
 	s.out.Note("Copy this into another terminal; Ctrl-C here ends everything:")
 	s.out.Line("")
-	s.out.Line("export KUBECONFIG="+s.plane.KubeconfigPath)
-	s.out.Line("export PATH="+filepath.Dir(s.plane.KubectlPath)+":$PATH")
+	s.out.Line("export KUBECONFIG=" + s.plane.KubeconfigPath)
+	s.out.Line("export PATH=" + filepath.Dir(s.plane.KubectlPath) + ":$PATH")
 	s.told = true
 	<-ctx.Done()
 	return nil
