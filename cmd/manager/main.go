@@ -5,10 +5,11 @@
 // +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=cloudimages/status,verbs=patch
 // +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=cloudimages/finalizers,verbs=update
 // +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=nodeimagecaches,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups="",resources=nodes/finalizers,verbs=update
 // +kubebuilder:rbac:groups="",namespace=cloudimage-system,resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=cloudimage-system,resources=leases,verbs=get;create;update;patch
+// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingadmissionpolicies;validatingadmissionpolicybindings,verbs=get;list;watch
 // +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=create;patch
 package main
 
@@ -30,6 +31,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -52,6 +54,9 @@ type options struct {
 	metricsAddr   string
 	healthAddr    string
 	leaderElect   bool
+	nodeLabels    bool
+	agentAccount  string
+	confinement   string
 }
 
 func main() {
@@ -84,6 +89,9 @@ func parse(args []string) (options, logr.Logger, error) {
 	flags.StringVar(&opts.namespace, "namespace", "cloudimage-system", "namespace of the agents' Pods and of the leader's Lease")
 	flags.StringVar(&opts.agentSelector, "agent-selector", "app.kubernetes.io/name=cloudimage-operator,app.kubernetes.io/component=node-agent", "labels of the agents' Pods")
 	flags.BoolVar(&opts.leaderElect, "leader-elect", true, "act only while holding the Lease, so that several managers can run")
+	flags.BoolVar(&opts.nodeLabels, "node-labels", true, "keep on every Node a label "+v1alpha1.NodeLabelPrefix+"<image> while the image is ready there; false leaves Nodes alone, also labels that are there")
+	flags.StringVar(&opts.agentAccount, "agent-service-account", "cloudimage-agent", "ServiceAccount of the agents, in --namespace")
+	flags.StringVar(&opts.confinement, "confinement-policy", "cloudimage-agent-confinement", "ValidatingAdmissionPolicy that is to confine each agent to its own node; the manager warns while it does not")
 	flags.StringVar(&opts.metricsAddr, "metrics-bind-address", ":8080", "address of /metrics; 0 to serve none")
 	flags.StringVar(&opts.healthAddr, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 to serve none")
 	logging := zap.Options{}
@@ -132,8 +140,31 @@ func run(ctx context.Context, cfg *rest.Config, opts options) error {
 	if err := planner.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the planner: %w", err)
 	}
+	if err := addOthers(mgr, opts); err != nil {
+		return err
+	}
 	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
 		return fmt.Errorf("set up the probes: %w", err)
 	}
 	return mgr.Start(ctx)
+}
+
+// addOthers adds what works beside the planner: the labels of Nodes, and the
+// watch over the agents' confinement.
+func addOthers(mgr manager.Manager, opts options) error {
+	if opts.nodeLabels {
+		labeler := &controller.Labeler{Client: mgr.GetClient(), Now: time.Now}
+		if err := labeler.SetupWithManager(mgr); err != nil {
+			return fmt.Errorf("set up the node labels: %w", err)
+		}
+	}
+	watch := controller.NewConfinementWatch(controller.ConfinementWatch{
+		Confinement: controller.Confinement{Policy: opts.confinement, Namespace: opts.namespace, ServiceAccount: opts.agentAccount},
+		Reader:      mgr.GetAPIReader(), Informers: mgr.GetCache(),
+		Events: mgr.GetEventRecorder("cloudimage-manager"), Elected: mgr.Elected(), Log: mgr.GetLogger().WithName("confinement"),
+	}, metrics.Registry)
+	if err := mgr.Add(watch); err != nil {
+		return fmt.Errorf("add the watch over the agents' confinement: %w", err)
+	}
+	return nil
 }
