@@ -103,6 +103,23 @@ func Cgroups(path string) ([]string, error) {
 	return all, nil
 }
 
+// FindCgroups are the names of the topmost cgroups that begin with a prefix.
+func FindCgroups(prefix string) ([]string, error) {
+	hierarchies, err := hierarchies()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, hierarchy := range hierarchies {
+		found, _ := filepath.Glob(filepath.Join(hierarchy, prefix+"*")) // the pattern is well-formed
+		for _, path := range found {
+			names = append(names, filepath.Base(path))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
 // RemoveCgroup removes a cgroup with all below it, again until the kernel has forgotten the processes that were in there.
 func RemoveCgroup(path string, limit time.Duration) error {
 	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {

@@ -31,7 +31,7 @@ type Spec struct {
 	Address netip.Prefix
 	// Pods is the network of the node's Pods, and PeerPods those of the other nodes, by their addresses.
 	Pods     netip.Prefix
-	PeerPods map[netip.Addr]netip.Prefix
+	PeerPods map[string]netip.Prefix
 	// CgroupRoot is the parent of its Pods' cgroups. Kubelets that shared one would end each other's Pods.
 	CgroupRoot string
 }
@@ -132,7 +132,7 @@ func (m *Machine) Command(ctx context.Context, name string, args ...string) *exe
 
 // Shell is the start of a command line that runs the rest of it on the node.
 func (m *Machine) Shell() string {
-	return fmt.Sprintf("nsenter -t %d -a --", m.init.PID())
+	return fmt.Sprintf("nsenter --target=%d --pid --mount --net --uts --ipc --", m.init.PID())
 }
 
 // LoadImage gives the node's containerd a container image out of a docker-archive, as pulling it from a registry would.

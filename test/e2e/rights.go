@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// rights is what the kernel says about a confined process; see proc_pid_status(5).
+type rights struct{ uid, capabilities string }
+
+// lookAtRights asks the kernel, not the manifest, about every container of the release.
+func (s *story) lookAtRights(ctx context.Context) error {
+	begin := time.Now()
+	out, err := s.ask(ctx, "kubectl get pods -n "+namespace+
+		` -o jsonpath='{range .items[*]}{.metadata.name} {.spec.nodeName} {.status.containerStatuses[0].containerID}{"\n"}{end}'`)
+	if err != nil {
+		return err
+	}
+	shown := map[string]bool{}
+	for line := range strings.Lines(out) {
+		fields := strings.Fields(line)
+		if len(fields) != 3 {
+			return fmt.Errorf("a Pod runs no container: %q", line)
+		}
+		pod, node, container := fields[0], fields[1], strings.TrimPrefix(fields[2], "containerd://")
+		kind := "manager"
+		if strings.Contains(pod, "node-agent") {
+			kind = "node-agent"
+		}
+		ask := s.ask
+		if !shown[kind] { // one of each is enough for the reader; all are checked
+			ask = s.show
+			s.out.Note(pod + " on " + node + ":")
+		}
+		shown[kind] = true
+		if err := s.checkRights(ctx, ask, kind, node, container); err != nil {
+			return fmt.Errorf("%s on %s: %w", pod, node, err)
+		}
+	}
+	if len(shown) != 2 {
+		return fmt.Errorf("expected agents and managers, found %v", shown)
+	}
+	s.out.Held(time.Since(begin), "every process is user 65532 without capabilities, cannot gain any, and is filtered by seccomp")
+	s.out.Held(time.Since(begin), "every root is read-only, no network is the node's, and only the agents see the store, and no more of the node")
+	return nil
+}
+
+func (s *story) checkRights(
+	ctx context.Context, ask func(context.Context, string) (string, error), kind, node, container string,
+) error {
+	pid, err := s.ask(ctx, fmt.Sprintf("on %s ctr -n k8s.io tasks ls | awk '$1 == \"%s\" {print $2}'", node, container))
+	if err != nil {
+		return err
+	}
+	status, err := ask(ctx, fmt.Sprintf("on %s grep -E '^(Name|Uid|Gid|CapPrm|CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/%s/status", node, pid))
+	if err != nil {
+		return err
+	}
+	for _, want := range []string{
+		"Uid: 65532 65532 65532 65532", "Gid: 65532 65532 65532 65532", "CapPrm: 0000000000000000", "CapEff: 0000000000000000",
+		"CapBnd: 0000000000000000", "NoNewPrivs: 1", "Seccomp: 2",
+	} {
+		if !strings.Contains(strings.Join(strings.Fields(status), " "), want) {
+			return fmt.Errorf("expected %q of the process, got:\n%s", want, status)
+		}
+	}
+	mounts, err := ask(ctx, fmt.Sprintf("on %s awk '$5 == \"/\" || $4 ~ \"lib/cloudimage\" {print $5, $6}' /proc/%s/mountinfo", node, pid))
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(mounts, "/ ro,") {
+		return fmt.Errorf("its root is not read-only: %s", mounts)
+	}
+	if seesStore := strings.Contains(mounts, store+" rw,"); seesStore != (kind == "node-agent") {
+		return fmt.Errorf("expected the store in the agents and nowhere else, got mounts %s", mounts)
+	}
+	networks, err := s.ask(ctx, fmt.Sprintf("on %s readlink /proc/1/ns/net /proc/%s/ns/net /proc/1/ns/pid /proc/%[2]s/ns/pid", node, pid))
+	if err != nil {
+		return err
+	}
+	if ns := strings.Fields(networks); len(ns) != 4 || ns[0] == ns[1] || ns[2] == ns[3] {
+		return fmt.Errorf("it shares a namespace with the node: %q", ns)
+	}
+	return nil
+}
+
+// attempt is something that is done with a token that was found on a node.
+type attempt struct{ what, command string }
+
+// stealToken takes the token of the agent on the first node from where the kubelet put it.
+func (s *story) stealToken(ctx context.Context) error {
+	begin := time.Now()
+	own, other := s.nodes[0], s.nodes[1]
+	pod, err := s.ask(ctx, "kubectl get pods -n "+namespace+" -l app.kubernetes.io/component=node-agent --field-selector spec.nodeName="+own+" -o name")
+	if err != nil {
+		return err
+	}
+	token, err := s.ask(ctx, s.tokenCommand(own, pod))
+	if err != nil {
+		return err
+	}
+	as := "kubectl --token=$TOKEN "
+	s.out.Note("TOKEN is that of the agent on " + own + ", as it lies there")
+	forged := ` --subresource=status --type=merge -p '{"status":{"agentVersion":"forged"}}'`
+	allowed := []attempt{
+		{"its own status", as + "patch nimg " + own + forged},
+		{"reading the orders", as + "get nimg " + other + " -o name"},
+	}
+	refused := []attempt{
+		{"another node's status", as + "patch nimg " + other + forged},
+		{"its own orders", as + "patch nimg " + own + ` --type=merge -p '{"spec":{"images":[]}}'`},
+		{"another node's orders", as + "patch nimg " + other + ` --type=merge -p '{"spec":{"images":[]}}'`},
+		{"deleting an object", as + "delete nimg " + other},
+		{"an image", as + "delete cimg " + s.guest.name},
+		{"a label of a node", as + "label node " + other + " prefetch.cloudimage.dev/" + s.guest.name + "=forged"},
+		{"Secrets of the cluster", as + "get secrets -n " + namespace},
+		{"Pods", as + "get pods -A"},
+	}
+	for _, one := range allowed {
+		if out, err := s.withToken(ctx, token, one.command); err != nil {
+			return fmt.Errorf("%s was refused: %w: %s", one.what, err, out)
+		}
+	}
+	for _, one := range refused {
+		out, err := s.withToken(ctx, token, one.command)
+		if err == nil {
+			return fmt.Errorf("%s was not refused: %s", one.what, out)
+		}
+		if err := require(strings.ToLower(out), "forbidden"); err != nil {
+			return fmt.Errorf("%s was refused for another reason: %w", one.what, err)
+		}
+	}
+	s.out.Held(time.Since(begin), "the token writes the status of %s and nothing else: %d attempts beyond that are Forbidden", own, len(refused))
+	return nil
+}
+
+// tokenCommand prints an agent's token: on a node of ours as a thief would, on another cluster by asking for one that is bound alike.
+func (s *story) tokenCommand(node, pod string) string {
+	if s.external() {
+		return fmt.Sprintf("kubectl create token cloudimage-agent -n %s --bound-object-kind Pod --bound-object-name %s --bound-object-uid $(kubectl get -n %[1]s %s -o jsonpath='{.metadata.uid}')",
+			namespace, strings.TrimPrefix(pod, "pod/"), pod)
+	}
+	return fmt.Sprintf("uid=$(kubectl get -n %s %s -o jsonpath='{.metadata.uid}') && on %s sh -c \"cat /var/lib/kubelet/pods/$uid/volumes/*/*/token\"",
+		namespace, pod, node)
+}
+
+// withToken shows the command without the token itself, which takes the place of that in the administrator's kubeconfig.
+func (s *story) withToken(ctx context.Context, token, command string) (string, error) {
+	s.out.Command(command)
+	return s.bash(ctx, "export TOKEN="+token+"; "+command, s.out.Output())
+}
