@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -43,6 +44,7 @@ func runUninstall(ctx context.Context, args []string, stderr io.Writer) int {
 	flags.StringVar(&namespace, "namespace", "cloudimage-system", "namespace of the manager")
 	flags.StringVar(&store, "store", "/var/lib/cloudimage", "directory of the images on the nodes, to tell where they stay")
 	flags.DurationVar(&timeout, "timeout", 40*time.Second, "how long all of it may take")
+	flags.AddGoFlagSet(flag.CommandLine) // --kubeconfig
 	flags.Usage = func() {
 		fmt.Fprintf(stderr, "Prepares an uninstall: stops the managers, ends the finalizers of all cloud images and takes their labels off the nodes.\n\nFlags:\n%s", flags.FlagUsages())
 	}
@@ -165,6 +167,7 @@ func (u *uninstaller) unlabelNodes(ctx context.Context) error {
 		}
 		for i := range nodes.Items {
 			node := &nodes.Items[i]
+			node.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
 			before := node.DeepCopy()
 			maps.DeleteFunc(node.Labels, func(key, _ string) bool { return strings.HasPrefix(key, v1alpha1.NodeLabelPrefix) })
 			if len(node.Labels) == len(before.Labels) {
