@@ -86,7 +86,7 @@ func (s *story) startPlane(ctx context.Context) error {
 		return err
 	}
 	s.plane, s.kubeconfig = plane, plane.KubeconfigPath
-	s.path = strings.Join([]string{filepath.Join(s.Dir, "bin"), filepath.Dir(plane.KubectlPath), os.Getenv("PATH")}, string(os.PathListSeparator))
+	s.path = strings.Join([]string{filepath.Join(s.Dir, "bin"), toolPath(s.Repository, ""), filepath.Dir(plane.KubectlPath), os.Getenv("PATH")}, string(os.PathListSeparator))
 	s.client, err = kubernetes.NewForConfig(plane.Config)
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
@@ -123,6 +123,9 @@ func (s *story) powerOn(ctx context.Context, one *machine.Machine) error {
 	}
 	script := "#!/bin/sh\n# The first argument is a node; the rest runs there.\nnode=$1; shift\n. " + filepath.Join(s.Dir, "nodes") + "/$node/enter\n"
 	enter := "exec " + one.Shell() + ` "$@"` + "\n"
+	if err := os.MkdirAll(filepath.Join(s.Dir, "bin"), 0o755); err != nil {
+		return fmt.Errorf("make a folder for scripts: %w", err)
+	}
 	for path, content := range map[string]string{filepath.Join(s.Dir, "bin", "on"): script, filepath.Join(one.Dir, "enter"): enter} {
 		if err := os.WriteFile(path, []byte(content), 0o755); err != nil { //nolint:gosec // one of them is executed
 			return fmt.Errorf("write the script that enters %s: %w", one.Name, err)

@@ -77,8 +77,8 @@ func (s *story) meetCluster(ctx context.Context, address netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	s.path = strings.Join([]string{filepath.Join(s.Dir, "bin"), filepath.Dir(programs.Kubectl), os.Getenv("PATH")}, string(os.PathListSeparator))
-	if _, err := getHelm(ctx, s.Repository, s.Dir); err != nil {
+	s.path = strings.Join([]string{toolPath(s.Repository, ""), filepath.Dir(programs.Kubectl), os.Getenv("PATH")}, string(os.PathListSeparator))
+	if _, err := getHelm(ctx, s.Repository); err != nil {
 		return err
 	}
 	nodes, err := s.show(ctx, "kubectl get nodes -o name")
@@ -92,7 +92,7 @@ func (s *story) meetCluster(ctx context.Context, address netip.AddrPort) error {
 		return fmt.Errorf("the cluster has %d nodes; the story needs two", len(s.nodes))
 	}
 	s.Guest, s.Greeting = filepath.Join(s.Dir, "guest.qcow2"), fmt.Sprintf("hello-%06d", rand.IntN(1e6)) //nolint:gosec // no secret
-	if err := guest.MakeDisk(ctx, s.Dir, s.Guest, s.Greeting); err != nil {
+	if err := guest.MakeDisk(ctx, s.Dir, toolPath(s.Repository, "kernel"), s.Guest, s.Greeting); err != nil {
 		return err
 	}
 	s.origin, err = origin.Start(ctx, filepath.Join(s.Dir, "nginx"), address)

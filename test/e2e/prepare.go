@@ -72,7 +72,7 @@ func prepare(ctx context.Context, out *narrate.Printer, box *sandbox.Sandbox) (s
 	}{
 		{"packages", func() (string, error) { return getPackages(ctx, out) }},
 		{"Kubernetes", func() (string, error) { return getKubernetes(ctx, out, repository) }},
-		{"Helm", func() (string, error) { return getHelm(ctx, repository, box.Dir) }},
+		{"Helm", func() (string, error) { return getHelm(ctx, repository) }},
 		{"images", func() (string, error) { return p.makeImages(ctx) }},
 		{"guest", func() (string, error) { return p.makeGuest(ctx) }},
 	} {
@@ -117,12 +117,12 @@ func getKubernetes(ctx context.Context, out *narrate.Printer, repository string)
 }
 
 // getHelm builds the Helm that the release tools pin.
-func getHelm(ctx context.Context, repository, dir string) (string, error) {
-	err := goBuild(ctx, filepath.Join(repository, "test", "tools", "release"), binPath(dir, ""), "helm.sh/helm/v4/cmd/helm")
+func getHelm(ctx context.Context, repository string) (string, error) {
+	err := goBuild(ctx, repository, filepath.Join("test", "tools", "release"), "helm.sh/helm/v4/cmd/helm")
 	if err != nil {
 		return "", err
 	}
-	version, err := exec.CommandContext(ctx, binPath(dir, "helm"), "version", "--template={{.Version}}").Output()
+	version, err := exec.CommandContext(ctx, toolPath(repository, "helm"), "version", "--template={{.Version}}").Output()
 	if err != nil {
 		return "", fmt.Errorf("ask Helm for its version: %w", err)
 	}
@@ -131,14 +131,13 @@ func getHelm(ctx context.Context, repository, dir string) (string, error) {
 
 // makeImages builds the images of two versions as a release does, the nodes' pause image, and one with a shell.
 func (p *props) makeImages(ctx context.Context) (string, error) {
-	release, platform := filepath.Join(p.Repository, "test", "tools", "release"), "linux/"+runtime.GOARCH
-	if err := goBuild(ctx, release, binPath(p.Dir, ""), "."); err != nil {
+	if err := goBuild(ctx, p.Repository, filepath.Join("test", "tools", "release"), "."); err != nil {
 		return "", err
 	}
 	for _, version := range []string{firstVersion, nextVersion} {
-		to := filepath.Join(p.Dir, "release", version)
-		cmd := exec.CommandContext(ctx, binPath(p.Dir, "release"),
-			"-repository", p.Repository, "-out", to, "-version", version, "-platforms", platform, "-images-only")
+		to := toolPath(p.Repository, version)
+		cmd := exec.CommandContext(ctx, toolPath(p.Repository, "release"), "-images-only",
+			"-repository", p.Repository, "-out", to, "-version", version, "-platforms", "linux/"+runtime.GOARCH)
 		if out, err := runQuietly(cmd); err != nil {
 			return "", fmt.Errorf("build the images of %s: %w: %s", version, err, out)
 		}
@@ -148,11 +147,11 @@ func (p *props) makeImages(ctx context.Context) (string, error) {
 		}
 		p.Archives = append(p.Archives, archives...)
 	}
-	if err := goBuild(ctx, p.Repository, binPath(p.Dir, ""), "./test/e2e/pause"); err != nil {
+	if err := goBuild(ctx, p.Repository, ".", "./test/e2e/pause"); err != nil {
 		return "", err
 	}
 	for _, one := range []image.Image{
-		{Name: machine.PauseImage, Files: []image.File{{Path: "pause", Source: binPath(p.Dir, "pause")}}, Entrypoint: []string{"/pause"}},
+		{Name: machine.PauseImage, Files: []image.File{{Path: "pause", Source: toolPath(p.Repository, "pause")}}, Entrypoint: []string{"/pause"}},
 		{Name: busyboxImage, Files: []image.File{{Path: "bin/busybox", Source: "/bin/busybox"}, {Path: "bin/sh", LinkTo: "busybox"}},
 			Entrypoint: []string{"/bin/sh", "-c"}},
 	} {
@@ -171,7 +170,7 @@ func (p *props) makeGuest(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("make a folder for the guest: %w", err)
 	}
 	p.Guest, p.Greeting = filepath.Join(dir, "guest.qcow2"), fmt.Sprintf("hello-%06d", rand.IntN(1e6)) //nolint:gosec // no secret
-	if err := guest.MakeDisk(ctx, dir, p.Guest, p.Greeting); err != nil {
+	if err := guest.MakeDisk(ctx, dir, toolPath(p.Repository, "kernel"), p.Guest, p.Greeting); err != nil {
 		return "", err
 	}
 	info, err := os.Stat(p.Guest)
@@ -181,17 +180,18 @@ func (p *props) makeGuest(ctx context.Context) (string, error) {
 	return fmt.Sprintf("a bootable qcow2 image of %.1f MiB with Debian's kernel, which says %q", float64(info.Size())/mib, p.Greeting), nil
 }
 
-// binPath is where what is built here lies.
-func binPath(dir, name string) string {
-	return filepath.Join(dir, "bin") + string(filepath.Separator) + name
+// toolPath is where what is built here lies. It stays there, so that the next run has less to build.
+func toolPath(repository, name string) string {
+	return filepath.Join(repository, "bin", "e2e-tools") + string(filepath.Separator) + name
 }
 
-// goBuild builds without C, because the programs run in images and namespaces without its library.
-func goBuild(ctx context.Context, module, to, pkg string) error {
-	if err := os.MkdirAll(to, 0o755); err != nil {
+// goBuild builds a package of a module in the repository, without C, because the programs run in images and namespaces without its
+// library.
+func goBuild(ctx context.Context, repository, module, pkg string) error {
+	if err := os.MkdirAll(toolPath(repository, ""), 0o755); err != nil {
 		return fmt.Errorf("make a folder for programs: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-C", module, "-trimpath", "-o", to, pkg)
+	cmd := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join(repository, module), "-trimpath", "-o", toolPath(repository, ""), pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
 	if out, err := runQuietly(cmd); err != nil {
 		return fmt.Errorf("build %s: %w: %s", pkg, err, out)

@@ -32,9 +32,10 @@ LABEL linux
   APPEND console=ttyS0 quiet panic=-1 greeting=%s
 `
 
-// MakeDisk writes a qcow2 image whose guest prints the greeting, one word, on its serial console. dir is for what is needed on the way.
-func MakeDisk(ctx context.Context, dir, path, greeting string) error {
-	kernel, err := debianKernel(ctx, dir)
+// MakeDisk writes a qcow2 image whose guest prints the greeting, one word, on its serial console. dir is for what is needed on the way,
+// and kernels keeps the kernel for the next time.
+func MakeDisk(ctx context.Context, dir, kernels, path, greeting string) error {
+	kernel, err := debianKernel(ctx, dir, kernels)
 	if err != nil {
 		return err
 	}
@@ -64,10 +65,14 @@ func MakeDisk(ctx context.Context, dir, path, greeting string) error {
 }
 
 // debianKernel is the kernel that Debian makes for virtual machines. Its package is not installed: this machine boots another.
-func debianKernel(ctx context.Context, dir string) (string, error) {
+func debianKernel(ctx context.Context, dir, kernels string) (string, error) {
 	name, err := debian.Depends(ctx, "linux-image-cloud-amd64")
 	if err != nil {
 		return "", err
+	}
+	kept := filepath.Join(kernels, name)
+	if _, err := os.Stat(kept); err == nil {
+		return kept, nil
 	}
 	if err := debian.Unpack(ctx, name, dir); err != nil {
 		return "", err
@@ -76,7 +81,13 @@ func debianKernel(ctx context.Context, dir string) (string, error) {
 	if err != nil || len(found) != 1 {
 		return "", fmt.Errorf("find the kernel in the package %s: %q (%w)", name, found, err)
 	}
-	return found[0], nil
+	if err := os.MkdirAll(kernels, 0o755); err != nil {
+		return "", fmt.Errorf("make a folder for the kernel: %w", err)
+	}
+	if err := os.Rename(found[0], kept); err != nil { // for example because it lies on another disk
+		return found[0], nil //nolint:nilerr // it is only not kept for the next time
+	}
+	return kept, nil
 }
 
 // Command runs a guest whose serial console is standard output, until it ends. It is emulated, because nested virtualization is not to
