@@ -33,6 +33,10 @@ test: ## run unit and integration tests with the race detector
 	if [ "$$(go env CGO_ENABLED)" = 1 ]; then race=-race; else race=; echo "No C compiler here, so these tests run without the race detector." >&2; fi && \
 	exec $(GOTESTSUM) --raw-command -- test/tools/test-modules $$race $(TEST_FLAGS)
 
+.PHONY: e2e
+e2e: ## install the chart on three real nodes made here, disturb and remove it, five minutes; needs root and Debian, or KUBECONFIG
+	@CGO_ENABLED=0 go build -o bin/ ./test/e2e && exec bin/e2e
+
 .PHONY: bench-pull
 bench-pull: ## measure node-agent pull beside other tools, three hours; SIZE=256MiB ROUNDS=2 SCENARIOS=S1,S3 or QUICK=1 for less
 	@go -C test/bench/pull build -o $(CURDIR)/bin/bench-pull . && exec bin/bench-pull $(if $(QUICK),-quick) \

@@ -88,9 +88,19 @@ func Unpack(ctx context.Context, name, dir string) error {
 	return nil
 }
 
-// Depends is the first package that another one depends on: the real one behind one that only names the newest version.
+// Depends is the first package that another one depends on: the real one behind one that only names the newest version. It gets the
+// lists of packages where there are none.
 func Depends(ctx context.Context, name string) (string, error) {
-	out, err := exec.CommandContext(ctx, "apt-cache", "depends", "--important", name).Output()
+	ask := func() ([]byte, error) {
+		return exec.CommandContext(ctx, "apt-cache", "depends", "--important", name).Output()
+	}
+	out, err := ask()
+	if err != nil || !strings.Contains(string(out), "Depends:") {
+		if err := apt(ctx, io.Discard, "update"); err != nil {
+			return "", err
+		}
+		out, err = ask()
+	}
 	if err != nil {
 		return "", fmt.Errorf("look for what %s depends on: %w", name, err)
 	}
