@@ -35,7 +35,7 @@ test: ## run unit and integration tests with the race detector
 
 .PHONY: e2e
 e2e: ## install the chart on three real nodes made here, disturb and remove it, five minutes; needs root and Debian, or KUBECONFIG
-	@CGO_ENABLED=0 go build -o bin/ ./test/e2e && exec bin/e2e
+	@go build -o bin/ ./test/e2e && exec bin/e2e
 
 .PHONY: bench-pull
 bench-pull: ## measure node-agent pull beside other tools, three hours; SIZE=256MiB ROUNDS=2 SCENARIOS=S1,S3 or QUICK=1 for less

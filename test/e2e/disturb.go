@@ -17,10 +17,7 @@ func (s *story) reboot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.applyImage(ctx, image, one.Name); err != nil {
-		return err
-	}
-	if err := s.waitBytes(ctx, image, one.Name, image.size/3); err != nil {
+	if err := s.untilPulling(ctx, image, one.Name, []string{one.Name}, image.size/3); err != nil {
 		return err
 	}
 	if err := one.PowerOff(); err != nil {

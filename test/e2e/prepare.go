@@ -152,7 +152,8 @@ func (p *props) makeImages(ctx context.Context) (string, error) {
 	}
 	for _, one := range []image.Image{
 		{Name: machine.PauseImage, Files: []image.File{{Path: "pause", Source: toolPath(p.Repository, "pause")}}, Entrypoint: []string{"/pause"}},
-		{Name: busyboxImage, Files: []image.File{{Path: "bin/busybox", Source: "/bin/busybox"}, {Path: "bin/sh", LinkTo: "busybox"}},
+		{Name: busyboxImage, Files: []image.File{{Path: "bin/busybox", Source: "/bin/busybox"},
+			{Path: "bin/sh", LinkTo: "busybox"}, {Path: "bin/sha256sum", LinkTo: "busybox"}, {Path: "bin/touch", LinkTo: "busybox"}},
 			Entrypoint: []string{"/bin/sh", "-c"}},
 	} {
 		path := filepath.Join(p.Dir, filepath.Base(strings.ReplaceAll(one.Name, ":", "-"))+".tar")
@@ -185,14 +186,13 @@ func toolPath(repository, name string) string {
 	return filepath.Join(repository, "bin", "e2e-tools") + string(filepath.Separator) + name
 }
 
-// goBuild builds a package of a module in the repository, without C, because the programs run in images and namespaces without its
-// library.
+// goBuild builds a package of a module in the repository, with the flags of whoever else builds it, so that compiled packages are shared.
 func goBuild(ctx context.Context, repository, module, pkg string) error {
 	if err := os.MkdirAll(toolPath(repository, ""), 0o755); err != nil {
 		return fmt.Errorf("make a folder for programs: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join(repository, module), "-trimpath", "-o", toolPath(repository, ""), pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
+	cmd := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join(repository, module), "-o", toolPath(repository, ""), pkg)
+	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
 	if out, err := runQuietly(cmd); err != nil {
 		return fmt.Errorf("build %s: %w: %s", pkg, err, out)
 	}

@@ -49,13 +49,8 @@ func (s *story) upgrade(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.applyImage(ctx, image, ""); err != nil {
+	if err := s.untilPulling(ctx, image, "", s.nodes, image.size/8); err != nil {
 		return err
-	}
-	for _, node := range s.nodes {
-		if err := s.waitBytes(ctx, image, node, image.size/8); err != nil {
-			return err
-		}
 	}
 	if _, err := s.show(ctx, "kubectl get nimg"); err != nil {
 		return err

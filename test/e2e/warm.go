@@ -23,8 +23,9 @@ const (
 	// largeSize is enough for 5 % of it to be more than what a killed agent may lose: 16 MiB between two checkpoints, and what is
 	// under way in the buffers of eight connections.
 	largeSize = gib
-	// sentPercent bounds what the origin sends a node, in percent of the image, whatever happens in mid-pull.
-	sentPercent = 105
+	// extraPercent bounds what the origin sends a node beyond the image, in percent of it, whatever happens in mid-pull. Of a small image
+	// extraBytes are allowed: the last unit of 1 MiB may be fetched twice.
+	extraPercent, extraBytes = 5, 2 * mib
 )
 
 // warmImage is an image that nginx serves.
@@ -204,28 +205,52 @@ func (s *story) statusOn(ctx context.Context, node, name string) (imageStatus, e
 	return cache.Status.Images[at], nil
 }
 
-// waitBytes waits until so much lies in a node's store that a pull is well under way. The status tells that only every 15 s.
-func (s *story) waitBytes(ctx context.Context, w warmImage, node string, most int64) error {
-	if s.external() {
-		return s.until(ctx, func() error {
-			status, err := s.statusOn(ctx, node, w.name)
-			if err == nil && status.BytesCompleted == 0 {
-				err = fmt.Errorf("%s has not got far with %s", node, w.name)
-			}
+// received is how much a node of ours got over its network cable since it was switched on, bytes.
+func (s *story) received(ctx context.Context, node string) (int64, error) {
+	out, err := s.ask(ctx, "on "+node+" awk '$1 == \"eth0:\" {print $2}' /proc/net/dev")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(out, 10, 64)
+}
+
+// untilPulling applies an image and waits until each of the nodes has got the share of it, at least. Only on nodes of ours the network
+// can be asked; the status says it too, but every 15 s.
+func (s *story) untilPulling(ctx context.Context, w warmImage, selector string, nodes []string, share int64) error {
+	before := map[string]int64{}
+	for _, node := range nodes {
+		if s.external() {
+			continue
+		}
+		var err error
+		if before[node], err = s.received(ctx, node); err != nil {
 			return err
-		})
+		}
+	}
+	if err := s.applyImage(ctx, w, selector); err != nil {
+		return err
 	}
 	return s.until(ctx, func() error {
-		out, err := s.ask(ctx, fmt.Sprintf("on %s sh -c 'du --block-size=1 --summarize --apparent-size=no %s/partial 2>/dev/null || du -B1 -s %[2]s/partial' | cut -f1", node, store))
-		if err != nil {
-			return err
+		for _, node := range nodes {
+			got, err := s.pulled(ctx, w, node, before[node])
+			if err != nil {
+				return err
+			}
+			if got < share {
+				return fmt.Errorf("%s has got %d bytes of %s so far", node, got, w.name)
+			}
 		}
-		bytes, err := strconv.ParseInt(out, 10, 64)
-		if err == nil && bytes < most {
-			err = fmt.Errorf("%s holds %d bytes of %s so far", node, bytes, w.name)
-		}
-		return err
+		return nil
 	})
+}
+
+func (s *story) pulled(ctx context.Context, w warmImage, node string, before int64) (int64, error) {
+	if s.external() {
+		status, err := s.statusOn(ctx, node, w.name)
+		return status.BytesCompleted, err
+	}
+	now, err := s.received(ctx, node)
+	return now - before, err
 }
 
 // requireSent holds the origin's own account of every node against the size of the image.
@@ -236,9 +261,10 @@ func (s *story) requireSent(w warmImage, nodes []string) error {
 		return err
 	}
 	var shares []string
+	most := w.size + max(w.size*extraPercent/100, extraBytes)
 	for _, node := range nodes {
-		if sent[node] < w.size || sent[node]*100 > w.size*sentPercent {
-			return fmt.Errorf("nginx sent %s %d bytes of an image of %d; at most %d %% are allowed", node, sent[node], w.size, sentPercent)
+		if sent[node] < w.size || sent[node] > most {
+			return fmt.Errorf("nginx sent %s %d bytes of an image of %d; at most %d are allowed", node, sent[node], w.size, most)
 		}
 		shares = append(shares, fmt.Sprintf("%s %.3f", node, float64(sent[node])/float64(w.size)))
 	}
