@@ -127,7 +127,7 @@ func (s *story) powerOn(ctx context.Context, one *machine.Machine) error {
 		return fmt.Errorf("make a folder for scripts: %w", err)
 	}
 	for path, content := range map[string]string{filepath.Join(s.Dir, "bin", "on"): script, filepath.Join(one.Dir, "enter"): enter} {
-		if err := os.WriteFile(path, []byte(content), 0o755); err != nil { //nolint:gosec // one of them is executed
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
 			return fmt.Errorf("write the script that enters %s: %w", one.Name, err)
 		}
 	}

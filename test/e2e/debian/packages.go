@@ -52,7 +52,7 @@ func denyServices() (restore func() error, err error) {
 	if _, err := os.Lstat(policy); err == nil { // this system has a policy of its own
 		return func() error { return nil }, nil
 	}
-	if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil { //nolint:gosec // it has to be executable
+	if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil {
 		return nil, fmt.Errorf("keep packages from starting services: %w", err)
 	}
 	return func() error { return os.Remove(policy) }, nil
@@ -60,7 +60,7 @@ func denyServices() (restore func() error, err error) {
 
 func apt(ctx context.Context, output io.Writer, args ...string) error {
 	var said bytes.Buffer
-	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"--quiet=2", "--option=Dpkg::Use-Pty=0"}, args...)...)
+	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"--quiet=2", "--option=Dpkg::Use-Pty=0", "--option=DPkg::Lock::Timeout=300"}, args...)...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	cmd.Stdout, cmd.Stderr = &said, &said
 	fmt.Fprintln(output, "apt-get "+strings.Join(args, " "))

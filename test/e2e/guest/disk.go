@@ -39,7 +39,7 @@ func MakeDisk(ctx context.Context, dir, kernels, path, greeting string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "init"), []byte(initScript), 0o755); err != nil { //nolint:gosec // it is executed
+	if err := os.WriteFile(filepath.Join(dir, "init"), []byte(initScript), 0o755); err != nil {
 		return fmt.Errorf("write the guest's init: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "syslinux.cfg"), fmt.Appendf(nil, bootConfig, greeting), 0o600); err != nil {

@@ -130,7 +130,7 @@ func setUpNetwork(spec Spec) error {
 	for peer, pods := range spec.PeerPods {
 		lines = append(lines, fmt.Sprintf("route add %s via %s", pods, peer))
 	}
-	cmd := exec.Command("ip", "-batch", "-") //nolint:noctx // the node's own life bounds it
+	cmd := exec.Command("ip", "-batch", "-")
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("set up the network: %w: %s", err, out)

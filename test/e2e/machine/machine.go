@@ -96,7 +96,7 @@ func (m *Machine) PowerOn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return m.network.plug(ctx, m.Name, m.Address.Addr(), m.init.PID())
+	return m.network.plug(ctx, m.Spec, m.init.PID())
 }
 
 // PowerOff is a power cut: everything on the node ends at once, and what lay in /run and /tmp is gone. What programs had written to

@@ -27,15 +27,17 @@ func NewSwitch(ctx context.Context, address netip.Prefix) (*Switch, error) {
 	)
 }
 
-// plug lays a cable from the switch to the network namespace of a process. The hardware address is made of the network address, so that
+// plug lays a cable from the switch to the network namespace of a process, and lets this side reach the node's Pods. The hardware address is made of the network address, so that
 // neighbours still know a node that was switched off and on.
-func (*Switch) plug(ctx context.Context, name string, address netip.Addr, pid int) error {
+func (*Switch) plug(ctx context.Context, spec Spec, pid int) error {
+	address := spec.Address.Addr()
 	octets := address.As4()
 	hardware := fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", octets[0], octets[1], octets[2], octets[3])
-	port := "to-" + name
+	port := "to-" + spec.Name
 	return ip(ctx,
 		fmt.Sprintf("link add %s type veth peer name %s address %s netns %d", port, cable, hardware, pid),
 		fmt.Sprintf("link set %s master %s up", port, bridge),
+		fmt.Sprintf("route replace %s via %s", spec.Pods, address),
 	)
 }
 

@@ -34,7 +34,8 @@ type Server struct {
 	process *process.Process
 }
 
-// The log's fields are separated by tabs; the agent's user agent ends with the name of its node.
+// The log's fields are separated by tabs; the agent's user agent ends with the name of its node. Send buffers are small, because the log
+// counts what lies in them as sent also when the client's machine is gone.
 const config = `daemon off;
 user root;
 worker_processes 1;
@@ -48,7 +49,7 @@ http {
   uwsgi_temp_path %[1]s/temp; scgi_temp_path %[1]s/temp;
   sendfile on;
   server {
-    listen %[2]s;
+    listen %[2]s sndbuf=256k;
     root %[1]s/files;
     location %[3]s { alias %[1]s/files/; limit_rate %[4]d; }
   }
