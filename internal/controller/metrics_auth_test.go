@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,4 +113,36 @@ func scrapeWith(guard *scrapeGuard, authorization string) int {
 	recorder := httptest.NewRecorder()
 	guard.ServeHTTP(recorder, request)
 	return recorder.Code
+}
+
+func TestMetricsServerOptions(t *testing.T) {
+	t.Parallel()
+	withoutKey, complete := t.TempDir(), t.TempDir()
+	for _, path := range []string{withoutKey + "/tls.crt", complete + "/tls.crt", complete + "/tls.key"} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, tt := range map[string]struct {
+		server         MetricsServer
+		guarded, fails bool
+	}{
+		"default":                      {MetricsServer{Address: ":1", Secure: true}, true, false},
+		"plain":                        {MetricsServer{Address: ":1"}, false, false},
+		"plain with a certificate":     {MetricsServer{Address: ":1", CertDir: complete}, false, true},
+		"own certificate":              {MetricsServer{Address: ":1", Secure: true, CertDir: complete}, true, false},
+		"own certificate without key":  {MetricsServer{Address: ":1", Secure: true, CertDir: withoutKey}, true, true},
+		"own certificate from nowhere": {MetricsServer{Address: ":1", Secure: true, CertDir: complete + "/none"}, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			options, err := tt.server.Options()
+			if (err != nil) != tt.fails {
+				t.Fatalf("error %v, want one: %t", err, tt.fails)
+			}
+			if guarded := options.FilterProvider != nil && options.SecureServing; guarded != tt.guarded {
+				t.Errorf("guarded %t, want %t", guarded, tt.guarded)
+			}
+		})
+	}
 }
