@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -117,21 +118,23 @@ func TestManagerMetricsOfAPlan(t *testing.T) {
 	w := newWorld(t, 5)
 	w.s.Nodes[3].AgentReady = false
 	w.s.Nodes[4].HasAgent, w.s.Nodes[4].AgentReady = false, false
-	w.apply("debian", nil)
 	w.apply("broken", nil)
+	w.apply("debian", nil)
 	w.apply("paused", func(i *v1alpha1.CloudImage) { i.Spec.Suspend = true })
-	w.apply("going", func(i *v1alpha1.CloudImage) { i.DeletionTimestamp = &metav1.Time{Time: w.now} })
+	going := &v1alpha1.CloudImage{ObjectMeta: metav1.ObjectMeta{Name: "going", DeletionTimestamp: &metav1.Time{Time: w.now}}}
 	observe := func() map[string]float64 {
 		w.settle()
 		metrics.observePlan(&w.plan, time.Millisecond)
-		metrics.observeSnapshot(w.s, w.memory, w.now)
+		snapshot := w.s
+		snapshot.Images = append(slices.Clone(w.s.Images), going)
+		metrics.observeSnapshot(snapshot, w.memory, w.now)
 		return series(t, registry)
 	}
 	if got := observe(); got["cloudimage_nodes restarting"] != 1 || got["cloudimage_stopped_rollouts"] != 0 {
 		t.Errorf("at first: %v", got)
 	}
-	w.report("node-000", "debian", ready(digestA))
 	w.report("node-000", "broken", failed(v1alpha1.ReasonDigestMismatch))
+	w.report("node-000", "debian", ready(digestA))
 	w.now = w.now.Add(2 * time.Minute)
 	observe()
 	want := map[string]float64{
