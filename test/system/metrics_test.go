@@ -113,5 +113,8 @@ func scrape(ctx context.Context, origin, token string) (status int, body string,
 	}
 	defer response.Body.Close()
 	content, err := io.ReadAll(response.Body)
+	if response.StatusCode != http.StatusOK {
+		err = nil // who refuses may hang up before all is read
+	}
 	return response.StatusCode, string(content), err
 }
