@@ -26,7 +26,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
@@ -47,7 +46,7 @@ type agentOptions struct {
 	hostConnections int
 	denyCIDRs       []string
 	allowCIDRs      []string
-	metricsAddr     string
+	metrics         controller.MetricsServer
 	healthAddr      string
 
 	addresses pull.AddressPolicy
@@ -89,7 +88,9 @@ func parseAgent(args []string, stderr io.Writer) (agentOptions, logr.Logger, err
 	flags.IntVar(&opts.hostConnections, "node-max-connections-per-host", 0, "most connections of this node to one server; 0 is no limit")
 	flags.StringSliceVar(&opts.denyCIDRs, "deny-cidr", nil, "network that no image may come from, besides loopback, link-local, multicast and cloud metadata; repeatable")
 	flags.StringSliceVar(&opts.allowCIDRs, "allow-cidr", nil, "network that images may come from although it is denied; repeatable")
-	flags.StringVar(&opts.metricsAddr, "metrics-bind-address", ":8080", "address of /metrics; 0 to serve none")
+	flags.StringVar(&opts.metrics.Address, "metrics-bind-address", ":8080", "address of /metrics; 0 to serve none")
+	flags.BoolVar(&opts.metrics.Secure, "metrics-secure", true, "serve /metrics over TLS, and only to those who may get that path; false for plain HTTP to everybody")
+	flags.StringVar(&opts.metrics.CertDir, "metrics-cert-dir", "", "directory of tls.crt and tls.key for /metrics; without it a certificate is made at each start")
 	flags.StringVar(&opts.healthAddr, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 to serve none")
 	logging := zap.Options{}
 	logging.BindFlags(flag.CommandLine)
@@ -139,11 +140,15 @@ func serve(ctx context.Context, cfg *rest.Config, opts agentOptions, logger logr
 	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return fmt.Errorf("build the scheme: %w", err)
 	}
+	serving, err := opts.metrics.Options()
+	if err != nil {
+		return err
+	}
 	cfg.UserAgent = "cloudimage-node-agent/" + version
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme:                 scheme,
 		Cache:                  controller.AgentCache(opts.node),
-		Metrics:                metricsserver.Options{BindAddress: opts.metricsAddr},
+		Metrics:                serving,
 		HealthProbeBindAddress: opts.healthAddr,
 	})
 	if err != nil {
@@ -187,7 +192,7 @@ func (a *agent) Start(ctx context.Context) error {
 	node := &nodeStore{
 		store: store, addresses: a.opts.addresses,
 		sources:   &controller.Sources{Reader: a.mgr.GetAPIReader(), Namespace: a.opts.sourceNamespace},
-		userAgent: fmt.Sprintf("cloudimage-node-agent/%s (%s)", version, a.opts.node),
+		userAgent: fmt.Sprintf("cloudimage-node-agent/%s (%s)", version, a.opts.node), metrics: a.metrics,
 	}
 	images := controller.NewImages(ctx, node, controller.ImagesOptions{
 		Concurrent: a.opts.concurrentPulls, Now: time.Now, Random: rand.Float64, Metrics: a.metrics, Log: a.logger.WithName("images"),

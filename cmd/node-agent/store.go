@@ -20,6 +20,7 @@ type nodeStore struct {
 	sources   *controller.Sources
 	addresses pull.AddressPolicy
 	userAgent string
+	metrics   *controller.AgentMetrics
 }
 
 var _ controller.Store = (*nodeStore)(nil)
@@ -36,7 +37,12 @@ func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, prog
 	}
 	maps.Copy(request.Header, access.Header)
 	request.RootCAs = access.RootCAs
-	result, err := n.store.Pull(ctx, request, func(p pull.Progress) { progress(p.BytesCompleted) })
+	transfer := n.metrics.NewTransfer()
+	defer transfer.End()
+	result, err := n.store.Pull(ctx, request, func(p pull.Progress) {
+		transfer.Observe(p.TransferredBytes, p.Retries, p.Connections)
+		progress(p.BytesCompleted)
+	})
 	return pulled(result), cause(err)
 }
 

@@ -179,7 +179,11 @@ func (im *Images) retry(ctx context.Context, order v1alpha1.AssignedImage, try f
 		}
 		im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) { fail(s, err) })
 		pause, again := backoff(classOf(reasonOf(err)), failures, retryAfterOf(err), im.Random())
-		if !again || !sleep(ctx, pause) {
+		if !again {
+			return
+		}
+		im.Metrics.retried(err)
+		if !sleep(ctx, pause) {
 			return
 		}
 	}
