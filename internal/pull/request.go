@@ -103,7 +103,7 @@ type Result struct {
 	// TransferredBytes counts every body byte received, also those of attempts
 	// that were given up.
 	TransferredBytes int64
-	// ResumedBytes were found on disk from an earlier pull.
+	// ResumedBytes were found on disk from an earlier pull and not sent again.
 	ResumedBytes int64
 	// Retries counts repeated requests and restarts.
 	Retries int
@@ -118,7 +118,7 @@ type Progress struct {
 	BytesCompleted int64
 	// TotalBytes of the object; 0 while unknown.
 	TotalBytes int64
-	// ResumedBytes of them were on disk from an earlier pull.
+	// ResumedBytes of them were on disk from an earlier pull and are not sent again.
 	ResumedBytes int64
 	// HashedBytes are re-read from disk and hashed.
 	HashedBytes int64

@@ -150,9 +150,11 @@ func (l *leftover) first() span {
 
 // fits reports whether the object that the server has now may be combined with
 // the bytes on disk: under one strong validator (RFC 9110 §15.3.7.3), or under an
-// expected digest, which decides in the end.
+// expected digest, which decides in the end. A whole response may leave the
+// object's size open.
 func (l *leftover) fits(o object, digest bool) bool {
-	return o.total == l.journal.total && (digest || o.validator.strong() && o.validator == l.journal.validator)
+	sized := o.total < 0 || o.total == l.journal.total
+	return sized && (digest || o.validator.strong() && o.validator == l.journal.validator)
 }
 
 // inspect judges the object by its first bytes on disk, if they are there and
@@ -170,11 +172,9 @@ func (l *leftover) inspect(want Format) error {
 	return err
 }
 
-// resume makes the scheduler go on where a journal ends: what it vouches for is
-// committed, though not trusted before the hasher compared it, and everything
-// else is to be leased. It returns the lease of the span that the first request
-// asked for.
-func (s *scheduler) resume(j *journal, asked span) *lease {
+// adopt makes the scheduler go on where a journal ends: what it vouches for is
+// committed, though not trusted before the hasher compared it.
+func (s *scheduler) adopt(j *journal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.units.done, s.units.crcs = slices.Clone(j.done), slices.Clone(j.crcs)
@@ -188,6 +188,14 @@ func (s *scheduler) resume(j *journal, asked span) *lease {
 			s.unleased = j.unitSpan(unit).end
 		}
 	}
+}
+
+// resume adopts a journal and makes leases of everything else. It returns that of
+// the span that the first request asked for.
+func (s *scheduler) resume(j *journal, asked span) *lease {
+	s.adopt(j)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.unleased = max(s.unleased, asked.end)
 	for _, gap := range j.gaps(gapMost) {
 		gap.start = max(gap.start, asked.end)
@@ -215,37 +223,57 @@ func (s *scheduler) verify(unit int, crc uint32) verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	right := s.units.crcs[unit] == crc
-	bit := uint64(1) << (unit % 64)
-	if unit/64 >= len(s.untrusted) || s.untrusted[unit/64]&bit == 0 {
+	if !s.suspect(unit) {
 		if right {
 			return unitRight
 		}
 		return unitBroken
 	}
-	s.untrusted[unit/64] &^= bit
+	s.untrusted[unit/64] &^= 1 << (unit % 64)
 	s.untrustedUnits--
 	if right {
 		s.settle()
 		return unitRight
 	}
-	if s.streaming {
-		return unitBroken
-	}
 	start := int64(unit) * unitSize
 	again := &lease{next: start, end: min(start+unitSize, s.units.total)}
 	s.units.revoke(unit, again.end-start)
-	s.resumed -= again.end - start
-	s.returned = append(s.returned, again)
+	if !s.streaming {
+		s.resumed -= again.end - start
+		s.returned = append(s.returned, again)
+	}
 	s.changed.Broadcast()
 	return unitAgain
 }
 
-// follow says that one response brings the rest: a unit of an earlier pull that
-// turns out wrong behind it will not come again.
+// follow says that one response brings the whole object: nothing of an earlier
+// pull saves its server anything.
 func (s *scheduler) follow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.streaming = true
+	s.streaming, s.resumed = true, 0
+}
+
+// trusted returns the checksum of a unit, and whether it is committed, once that
+// does not rest on the word of an earlier pull alone. Everything before the unit
+// has to be committed, or the hasher never gets there.
+func (s *scheduler) trusted(ctx context.Context, unit int) (crc uint32, committed bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.suspect(unit) {
+		if err := s.wait(ctx); err != nil {
+			return 0, false, err
+		}
+	}
+	if !s.units.has(unit) {
+		return 0, false, nil
+	}
+	return s.units.crcs[unit], true, nil
+}
+
+// suspect reports whether only an earlier pull vouches for a unit.
+func (s *scheduler) suspect(unit int) bool {
+	return unit/64 < len(s.untrusted) && s.untrusted[unit/64]&(1<<(unit%64)) != 0
 }
 
 // resumedBytes returns how many bytes an earlier pull contributed.
