@@ -188,6 +188,7 @@ func (s *scheduler) adopt(j *journal) {
 			s.unleased = j.unitSpan(unit).end
 		}
 	}
+	s.changed.Broadcast() // the hasher waits already
 }
 
 // resume adopts a journal and makes leases of everything else. It returns that of

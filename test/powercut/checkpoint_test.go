@@ -154,7 +154,6 @@ func TestJournalFaults(t *testing.T) {
 // the disk that works.
 func (r *recording) failJournal(t *testing.T, d *Disk, number int, errno syscall.Errno) {
 	t.Helper()
-	healthy := d.Rule()
 	var failed Op
 	seen := 0
 	s, err := r.pullWithJournal(t, d, func(op Op) syscall.Errno {
@@ -179,7 +178,6 @@ func (r *recording) failJournal(t *testing.T, d *Disk, number int, errno syscall
 	if len(wrong) > 0 {
 		t.Fatalf("%v of %s: the pull ends with %v: %q\n%s", errno, failed, err, wrong, describe(tree))
 	}
-	d.Fail(healthy)
 	if _, err := s.Pull(t.Context(), r.request, nil); err != nil {
 		t.Fatalf("after %v of %s: a pull on the healthy disk: %v", errno, failed, err)
 	}
@@ -206,6 +204,7 @@ func (r *recording) pullWithJournal(t *testing.T, d *Disk, rule func(Op) syscall
 	r.request = r.wanted.request(pulltest.New(t, content))
 	_, err := s.Pull(t.Context(), r.request, nil)
 	content.release()
+	d.Fail(healthy) // no rule runs any more
 	return s, err
 }
 
