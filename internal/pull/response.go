@@ -117,8 +117,8 @@ func (r *response) close() {
 	r.cancel(nil)
 }
 
-// endWith ends the response with ctx too, until stop is called: one that carries
-// the whole object is of no use once the hasher or the disk has failed.
+// endWith ends the response with ctx too, until stop is called: what is under way
+// is of no use once the hasher or the disk has failed.
 func (r *response) endWith(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { r.cancel(ctx.Err()) })
 }

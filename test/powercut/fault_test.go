@@ -174,27 +174,33 @@ func TestDiskStaysFull(t *testing.T) {
 	}
 }
 
-// TestStreamEndsWithTheDisk has one response bring the object, and a disk that
-// cannot return what was written: the pull does not wait for the rest.
-func TestStreamEndsWithTheDisk(t *testing.T) {
+// TestPullEndsWithTheDisk has a disk that cannot return what was written: the pull
+// does not wait for a server that would have more to send.
+func TestPullEndsWithTheDisk(t *testing.T) {
 	m := mount(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	r := &recording{mount: m, wanted: newImage("disk", 1, 3<<20)}
-	server := pulltest.New(t, pulltest.Bytes(r.wanted.bytes), pulltest.NoRanges, pulltest.Stall(2<<20))
-	r.request = r.wanted.request(server)
-	r.request.StallTimeout = time.Hour
-	d := emptyStore(t, r)
-	s := r.open(t, d)
-	d.Fail(func(op Op) syscall.Errno {
-		if op.Kind == Read && isPartialData(op.Path) {
-			return syscall.EIO
-		}
-		return 0
-	})
-	_, err := s.Pull(ctx, r.request, nil)
-	if !mayBe(err, syscall.EIO) || ctx.Err() != nil {
-		t.Errorf("%v, %v", err, ctx.Err())
+	for name, behaviours := range map[string][]pulltest.Behaviour{
+		"ranges": {pulltest.Stall(2 << 20)},
+		"stream": {pulltest.NoRanges, pulltest.Stall(2 << 20)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			r := &recording{mount: m, wanted: newImage("disk", 1, 3<<20)}
+			r.request = r.wanted.request(pulltest.New(t, pulltest.Bytes(r.wanted.bytes), behaviours...))
+			r.request.StallTimeout = time.Hour
+			d := emptyStore(t, r)
+			s := r.open(t, d)
+			d.Fail(func(op Op) syscall.Errno {
+				if op.Kind == Read && isPartialData(op.Path) {
+					return syscall.EIO
+				}
+				return 0
+			})
+			_, err := s.Pull(ctx, r.request, nil)
+			if !mayBe(err, syscall.EIO) || ctx.Err() != nil {
+				t.Errorf("%v, %v", err, ctx.Err())
+			}
+		})
 	}
 }
 
