@@ -43,7 +43,7 @@ func (s *Store) Pull(ctx context.Context, r Request, report func(Progress)) (Res
 		return result, explainPull(j, err)
 	}
 	if !result.AlreadyPresent {
-		result.AverageBytesPerSecond = int64(float64(result.SizeBytes) / result.Duration.Seconds())
+		result.AverageBytesPerSecond = int64(float64(result.SizeBytes-result.ResumedBytes) / result.Duration.Seconds())
 	}
 	return result, nil
 }

@@ -94,7 +94,8 @@ type Result struct {
 	VirtualSizeBytes int64
 	// Duration from the call to the durable, published blob.
 	Duration time.Duration
-	// AverageBytesPerSecond is SizeBytes over Duration; 0 when AlreadyPresent.
+	// AverageBytesPerSecond is SizeBytes without ResumedBytes over Duration; 0 when
+	// AlreadyPresent.
 	AverageBytesPerSecond int64
 	// Connections is the most that carried bytes at once.
 	Connections int
