@@ -63,7 +63,8 @@ func silentFrom(at int64) pulltest.Behaviour {
 	}
 }
 
-// interruptAt pulls until so much is on disk and returns the inode of the data file.
+// interruptAt pulls until so much is on disk and returns the inode of the data
+// file, which stays open until the test ends, so that no other file gets its number.
 func interruptAt(t *testing.T, s *Store, r Request, bytes int64) uint64 {
 	t.Helper()
 	ctx, report, cancel := cancelWhen(t.Context(), func(p Progress) bool { return p.BytesCompleted >= bytes })
@@ -75,7 +76,13 @@ func interruptAt(t *testing.T, s *Store, r Request, bytes int64) uint64 {
 	if j := journalOf(t, s.root.path, key); j == nil || j.vouched() < bytes {
 		t.Fatalf("after the interruption the journal is %+v", j)
 	}
-	return inode(t, filepath.Join(s.partial.join(key), dataFile))
+	path := filepath.Join(s.partial.join(key), dataFile)
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return inode(t, path)
 }
 
 func inode(t *testing.T, path string) uint64 {
