@@ -3,6 +3,7 @@ package pull
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -169,6 +170,34 @@ func TestParseRetryAfter(t *testing.T) {
 			t.Errorf("parseRetryAfter(%q) = %s, want %s", tt.value, got, tt.want)
 		}
 	}
+}
+
+// FuzzParseRetryAfter checks that a wish is between nothing and a day, that a
+// number of seconds means what it says, and that more seconds are never a shorter wait.
+func FuzzParseRetryAfter(f *testing.F) {
+	for _, seed := range []string{"0", "7", "-1", "86401", "99999999999999999999", "1.5", " 5 ", "Fri, 01 May 2026 12:00:00 GMT", "Friday, 01-May-26 12:00:00 GMT", "Fri May  1 12:00:00 2026"} {
+		f.Add(seed, int64(1_777_636_000))
+	}
+	const day = 24 * time.Hour
+	f.Fuzz(func(t *testing.T, value string, unix int64) {
+		now := time.Unix(unix%(1<<40), 0)
+		wish := func(value string) time.Duration { return parseRetryAfter(http.Header{"Retry-After": {value}}, now) }
+		got := wish(value)
+		if got < 0 || got > day {
+			t.Fatalf("parseRetryAfter(%q) = %s", value, got)
+		}
+		if seconds, err := strconv.ParseUint(value, 10, 63); err == nil {
+			if want := time.Duration(min(seconds, uint64(day/time.Second))) * time.Second; got != want {
+				t.Fatalf("parseRetryAfter(%q) = %s, want %s", value, got, want)
+			}
+			if longer := wish(value + "0"); longer < got {
+				t.Fatalf("parseRetryAfter(%q) = %s, and of ten times that %s", value, got, longer)
+			}
+		}
+		if wait := backoff(1, got, 0); wait > retryAfterCap {
+			t.Fatalf("Retry-After %q makes a connection wait %s", value, wait)
+		}
+	})
 }
 
 func TestPauseEndsWithItsContext(t *testing.T) {

@@ -117,6 +117,12 @@ func (r *response) close() {
 	r.cancel(nil)
 }
 
+// endWith ends the response with ctx too, until stop is called: what is under way
+// is of no use once the hasher or the disk has failed.
+func (r *response) endWith(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { r.cancel(ctx.Err()) })
+}
+
 // explain turns an error of the transport into one with a reason.
 func (r *response) explain(err error) error {
 	if denied, ok := errors.AsType[*Error](err); ok {

@@ -42,6 +42,10 @@ type OpenOptions struct {
 	// them to one origin; 0 is no limit. Pulls share them equally.
 	MaxConnections        int
 	MaxConnectionsPerHost int
+	// CheckpointBytes is how much may be committed before the journal vouches for
+	// it, which is what a kill costs; 0 is a 64th of the object, at least 16 and at
+	// most 256 MiB.
+	CheckpointBytes int64
 	// Random returns a number in [0,1) for jitter; nil is math/rand.
 	Random func() float64
 }
@@ -67,6 +71,9 @@ type Store struct {
 	keys   keyedLock
 
 	limiter *rate.Limiter // over all pulls; nil: no limit
+	// checkpointInterval returns how many bytes of an object of total bytes may be
+	// committed before the journal has to vouch for them.
+	checkpointInterval func(total int64) int64
 
 	// delay is the wait before a retry; tests shorten it.
 	delay func(attempt int, wish time.Duration) time.Duration
@@ -101,6 +108,10 @@ func Open(ctx context.Context, path string, options OpenOptions) (*Store, error)
 		s.limiter = newLimiter(options.MaxBytesPerSecond)
 	}
 	s.patience, s.suspicion = stealTime, meterWindow
+	s.checkpointInterval = checkpointInterval
+	if options.CheckpointBytes > 0 {
+		s.checkpointInterval = func(int64) int64 { return options.CheckpointBytes }
+	}
 	s.delay = func(attempt int, wish time.Duration) time.Duration { return backoff(attempt, wish, s.random()) }
 	if err := s.open(ctx, path, options.Wait); err != nil {
 		_ = s.Close()
