@@ -28,7 +28,7 @@ import (
 // TestFault10LeaderPausedPastItsLease runs alone, because it takes the manager from everybody. A leader that is stopped in
 // mid-rollout wakes up while another one leads, and must not grant more slots than there are.
 func TestFault10LeaderPausedPastItsLease(t *testing.T) {
-	const nodes, slots = 10, 2
+	const nodes, slots = 6, 2
 	g := newGroup(t, "paused", nodes)
 	f := g.serve(t, 4*mib, 1, origin.File{})
 	g.apply(t, "paused", f, func(spec *v1alpha1.CloudImageSpec) {
