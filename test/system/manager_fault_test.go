@@ -154,7 +154,7 @@ func TestFault25MoreImagesThanAnObjectMayList(t *testing.T) {
 		return suite.client.Create(ctx, image)
 	})
 	var left []string
-	eventually(t, "500 listed images and 100 that are left out", func(ctx context.Context) error {
+	within(t, 5*patience, "500 listed images and 100 that are left out", func(ctx context.Context) error {
 		left = nil
 		var list v1alpha1.CloudImageList
 		if err := suite.client.List(ctx, &list, client.MatchingLabels{groupLabel: g.name}); err != nil {
