@@ -86,7 +86,8 @@ const (
 )
 
 // Reasons of a pull that ends for this revision: trying again would give the
-// same answer.
+// same answer. NotFound, Forbidden and PolicyDenied depend on the world, so one
+// node of an image tries again each hour, and the others after its success.
 const (
 	// ReasonDigestMismatch: the bytes that the source serves have another digest.
 	ReasonDigestMismatch = "DigestMismatch"
@@ -102,4 +103,8 @@ const (
 	ReasonUnsupportedContent = "UnsupportedContent"
 	// ReasonPolicyDenied: an address, redirect or credential is not allowed here.
 	ReasonPolicyDenied = "PolicyDenied"
+	// ReasonCredentialsChanged: the pull ended with NotFound, Forbidden or
+	// PolicyDenied, and the Secret or ConfigMap that the source names has changed
+	// since: the node waits for leave to try again, which one node gets at once.
+	ReasonCredentialsChanged = "CredentialsChanged"
 )

@@ -97,6 +97,11 @@ type AssignedImage struct {
 	// download limits the pull.
 	// +optional
 	Download DownloadPolicy `json:"download,omitzero"`
+	// retry allows another attempt after a failure that ends a pull: the agent
+	// makes one when this is above the retry in its status.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Retry int32 `json:"retry,omitempty"`
 }
 
 // NodeImageCacheStatus is what a node holds.
@@ -200,6 +205,9 @@ type ImageStatus struct {
 	// attempts is how many pulls were started for this revision.
 	// +optional
 	Attempts int32 `json:"attempts,omitempty"`
+	// retry repeats the retry of the order that the last pull was started for.
+	// +optional
+	Retry int32 `json:"retry,omitempty"`
 	// startTime is when the last pull began.
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`

@@ -5,10 +5,11 @@
 // +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=cloudimages/status,verbs=patch
 // +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=cloudimages/finalizers,verbs=update
 // +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=nodeimagecaches,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups="",resources=nodes/finalizers,verbs=update
 // +kubebuilder:rbac:groups="",namespace=cloudimage-system,resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=cloudimage-system,resources=leases,verbs=get;create;update;patch
+// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingadmissionpolicies;validatingadmissionpolicybindings,verbs=get;list;watch
 // +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
@@ -29,9 +30,11 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
@@ -53,6 +56,9 @@ type options struct {
 	metrics       controller.MetricsServer
 	healthAddr    string
 	leaderElect   bool
+	nodeLabels    bool
+	agentAccount  string
+	confinement   string
 }
 
 func main() {
@@ -85,6 +91,9 @@ func parse(args []string) (options, logr.Logger, error) {
 	flags.StringVar(&opts.metrics.Address, "metrics-bind-address", ":8080", "address of /metrics; 0 to serve none")
 	flags.BoolVar(&opts.metrics.Secure, "metrics-secure", true, "serve /metrics over TLS, and only to those who may get that path; false for plain HTTP to everybody")
 	flags.StringVar(&opts.metrics.CertDir, "metrics-cert-dir", "", "directory of tls.crt and tls.key for /metrics; without it a certificate is made at each start")
+	flags.BoolVar(&opts.nodeLabels, "node-labels", true, "keep on every Node a label "+v1alpha1.NodeLabelPrefix+"<image> while the image is ready there; false leaves Nodes alone, also labels that are there")
+	flags.StringVar(&opts.agentAccount, "agent-service-account", "cloudimage-agent", "ServiceAccount of the agents, in --namespace")
+	flags.StringVar(&opts.confinement, "confinement-policy", "cloudimage-agent-confinement", "ValidatingAdmissionPolicy that is to confine each agent to its own node; the manager warns while it does not")
 	flags.StringVar(&opts.healthAddr, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 to serve none")
 	logging := zap.Options{}
 	logging.BindFlags(flag.CommandLine)
@@ -137,8 +146,31 @@ func run(ctx context.Context, cfg *rest.Config, opts options) error {
 	if err := planner.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the planner: %w", err)
 	}
+	if err := addOthers(mgr, planner.Client, opts); err != nil {
+		return err
+	}
 	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
 		return fmt.Errorf("set up the probes: %w", err)
 	}
 	return mgr.Start(ctx)
+}
+
+// addOthers adds what works beside the planner: the labels of Nodes, and the
+// watch over the agents' confinement.
+func addOthers(mgr manager.Manager, c client.Client, opts options) error {
+	if opts.nodeLabels {
+		labeler := &controller.Labeler{Client: c, Now: time.Now}
+		if err := labeler.SetupWithManager(mgr); err != nil {
+			return fmt.Errorf("set up the node labels: %w", err)
+		}
+	}
+	watch := controller.NewConfinementWatch(controller.ConfinementWatch{
+		Confinement: controller.Confinement{Policy: opts.confinement, Namespace: opts.namespace, ServiceAccount: opts.agentAccount},
+		Reader:      mgr.GetAPIReader(), Informers: mgr.GetCache(),
+		Events: mgr.GetEventRecorder("cloudimage-manager"), Elected: mgr.Elected(), Log: mgr.GetLogger().WithName("confinement"),
+	}, metrics.Registry)
+	if err := mgr.Add(watch); err != nil {
+		return fmt.Errorf("add the watch over the agents' confinement: %w", err)
+	}
+	return nil
 }

@@ -196,6 +196,7 @@ func (a *agent) Start(ctx context.Context) error {
 	}
 	images := controller.NewImages(ctx, node, controller.ImagesOptions{
 		Concurrent: a.opts.concurrentPulls, Now: time.Now, Random: rand.Float64, Metrics: a.metrics, Log: a.logger.WithName("images"),
+		AccessVersion: node.sources.Version,
 	})
 	defer images.Stop()
 	reporter := &controller.Reporter{

@@ -50,6 +50,9 @@ type ImagesOptions struct {
 	Random  func() float64
 	Metrics *AgentMetrics
 	Log     logr.Logger
+	// AccessVersion changes whenever the Secret or ConfigMap that a source names
+	// does; nil if nobody looks.
+	AccessVersion func(ctx context.Context, source *v1alpha1.HTTPSource) (string, error)
 }
 
 // NewImages makes the images of a node. What they start ends with the context;
@@ -102,7 +105,7 @@ func (im *Images) Sync(orders []v1alpha1.AssignedImage, reported []v1alpha1.Imag
 // sameWork tells whether a new order asks for what the last one did. Editing a
 // limit must not restart a pull that runs.
 func sameWork(a, b v1alpha1.AssignedImage) bool {
-	return a.Revision == b.Revision && a.Action == b.Action && a.Digest == b.Digest
+	return a.Revision == b.Revision && a.Action == b.Action && a.Digest == b.Digest && a.Retry == b.Retry
 }
 
 // dropUnlisted removes, after a restart, the links of images that went from the

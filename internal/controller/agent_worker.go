@@ -16,17 +16,21 @@ func (im *Images) carryOut(ctx context.Context, order v1alpha1.AssignedImage) {
 		im.remove(ctx, order)
 		return
 	}
-	if im.adopt(ctx, order) || order.Action != v1alpha1.ActionPull || im.failedForGood(order) {
+	if im.adopt(ctx, order) || order.Action != v1alpha1.ActionPull {
 		return
 	}
-	im.retry(ctx, order, func() error { return im.pull(ctx, order) })
+	access := im.accessVersion(ctx, order)
+	if !im.failedForGood(order) {
+		im.retry(ctx, order, func() error { return im.pull(ctx, order) })
+	}
+	im.awaitNewAccess(ctx, order, access)
 }
 
 // failedForGood tells whether this revision ended with an error on this node, as
-// it may have before a restart.
+// it may have before a restart, and no retry was ordered since.
 func (im *Images) failedForGood(order v1alpha1.AssignedImage) bool {
 	status := im.statusOf(order.Name)
-	return status.State == v1alpha1.StateFailed && classOf(status.Reason) == classTerminal
+	return status.State == v1alpha1.StateFailed && classOf(status.Reason) == classTerminal && status.Retry >= order.Retry
 }
 
 // adopt takes bytes that lie on the disk already, and tells whether it did.
@@ -77,6 +81,7 @@ func (im *Images) pull(ctx context.Context, order v1alpha1.AssignedImage) error 
 		forgetBytes(s)
 		s.State, s.Reason, s.Message = v1alpha1.StatePulling, "", ""
 		s.Attempts++
+		s.Retry = order.Retry
 		s.StartTime = im.stamp()
 	})
 	logger := im.Log.WithValues("cloudImage", order.Name, "revision", order.Revision)

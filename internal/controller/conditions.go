@@ -28,23 +28,25 @@ func judge(v *imageView, r *rollout, status *v1alpha1.CloudImageStatus) verdict 
 	available := counts.Desired - counts.Unavailable
 	switch {
 	case v.selector != nil:
-		return stalled(v1alpha1.ReasonInvalidNodeSelector, "spec.nodeSelector: "+v.selector.Error())
+		return stalled(v1alpha1.ReasonInvalidNodeSelector,
+			"spec.nodeSelector: "+v.selector.Error()+". "+adviceFor(v1alpha1.ReasonInvalidNodeSelector))
 	case v.matched == 0:
 		return verdict{ready: metav1.ConditionTrue, reason: v1alpha1.ReasonNoNodes,
-			message: "spec.nodeSelector matches no node; the image will be pulled by nodes that join"}
+			message: "spec.nodeSelector matches no node. " + adviceFor(v1alpha1.ReasonNoNodes)}
 	case available > 0 && counts.Ready == available, warmedBefore(v) && counts.Ready > 0:
 		return verdict{ready: metav1.ConditionTrue, reason: v1alpha1.ReasonWarmed, message: progressText(v, counts)}
 	case v.image.Spec.Suspend:
 		return verdict{ready: metav1.ConditionUnknown, reason: v1alpha1.ReasonSuspended,
-			message: "spec.suspend is true; " + progressText(v, counts)}
+			message: progressText(v, counts) + ". " + adviceFor(v1alpha1.ReasonSuspended)}
 	case available == 0:
 		return verdict{ready: metav1.ConditionUnknown, reconciling: true, reason: v1alpha1.ReasonWaitingForAgents,
-			message: fmt.Sprintf("none of the %d selected nodes has a ready agent", v.matched)}
+			message: fmt.Sprintf("none of the %d selected nodes has a ready agent%s. %s",
+				v.matched, firstOf(v), adviceFor(v1alpha1.ReasonWaitingForAgents))}
 	case nothingMoves(v, r):
-		return stalled(worstReason(status), failureText(v, status))
+		return stalled(worstReason(v, status), failureText(v, r, status))
 	default:
 		return verdict{ready: metav1.ConditionUnknown, reconciling: true,
-			reason: cmp.Or(waitingReason(v), v1alpha1.ReasonWarming), message: failureText(v, status)}
+			reason: cmp.Or(waitingReason(v), v1alpha1.ReasonWarming), message: failureText(v, r, status)}
 	}
 }
 
@@ -62,14 +64,16 @@ func warmedBefore(v *imageView) bool {
 }
 
 // nothingMoves tells whether terminal failures remain and no other node gets any
-// further: none pulls or tries again, and none will be granted a slot.
+// further: none pulls or tries again, and none will be granted a slot. The one
+// node that tries again each hour is no progress until it succeeds: the image
+// would otherwise be Stalled and not Stalled in turns.
 func nothingMoves(v *imageView, r *rollout) bool {
 	failed := false
 	for i := range v.nodes {
 		n := &v.nodes[i]
 		switch {
 		case n.state == nodeReady, n.state == nodeUnavailable:
-		case n.failedTerminally():
+		case n.failedTerminally(), v.probes(n):
 			failed = true
 		case r.pull[n.node.Name], r.broken == "":
 			return false
@@ -95,12 +99,25 @@ func waitingReason(v *imageView) string {
 	return reason
 }
 
-// worstReason is the reason of the first failure, of which the terminal ones come first.
-func worstReason(status *v1alpha1.CloudImageStatus) string {
-	if len(status.Failures) == 0 {
-		return v1alpha1.ReasonWarming
+// worstReason is the reason of the first failure, of which the terminal ones come
+// first; while the only node that failed tries again, it is what it was.
+func worstReason(v *imageView, status *v1alpha1.CloudImageStatus) string {
+	if len(status.Failures) > 0 {
+		return status.Failures[0].Reason
 	}
-	return status.Failures[0].Reason
+	old := readyOf(&v.image.Status)
+	if v.image.Status.Revision == v.revision && old.Status == metav1.ConditionFalse {
+		return old.Reason
+	}
+	return v1alpha1.ReasonWarming
+}
+
+// firstOf names one of the desired nodes, to begin looking at.
+func firstOf(v *imageView) string {
+	if len(v.nodes) == 0 {
+		return ""
+	}
+	return ", " + v.nodes[0].node.Name + " among them"
 }
 
 func progressText(v *imageView, counts v1alpha1.NodeCounts) string {
@@ -119,9 +136,12 @@ func progressText(v *imageView, counts v1alpha1.NodeCounts) string {
 	return strings.Join(parts, ", ")
 }
 
-// failureText is the progress, and the first failure in full.
-func failureText(v *imageView, status *v1alpha1.CloudImageStatus) string {
+// failureText is the progress, whether failures stop it, and the first failure in full.
+func failureText(v *imageView, r *rollout, status *v1alpha1.CloudImageStatus) string {
 	text := progressText(v, status.Nodes)
+	if r.broken != "" {
+		text += ", no further node is tried until one succeeds or the image is edited"
+	}
 	if len(status.Failures) == 0 {
 		return text
 	}
@@ -158,12 +178,12 @@ func isTrue(conditions []metav1.Condition, kind string) bool {
 }
 
 // summarizeRemoval is the status of an image that is being deleted.
-func summarizeRemoval(image *v1alpha1.CloudImage, remaining int, now time.Time) v1alpha1.CloudImageStatus {
+func summarizeRemoval(image *v1alpha1.CloudImage, remaining int, first string, now time.Time) v1alpha1.CloudImageStatus {
 	status := *image.Status.DeepCopy()
 	status.ObservedGeneration = image.Generation
 	setConditions(&status, verdict{
 		ready: metav1.ConditionFalse, reconciling: true, reason: v1alpha1.ReasonRemoving,
-		message: fmt.Sprintf("%d available nodes have not dropped the image yet", remaining),
+		message: fmt.Sprintf("%d available nodes have not dropped the image yet, %s among them. %s", remaining, first, adviceFor(v1alpha1.ReasonRemoving)),
 	}, image, now)
 	return status
 }

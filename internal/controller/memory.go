@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"maps"
 	"time"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
@@ -23,6 +24,10 @@ const (
 type Memory struct {
 	notReady map[string]time.Time
 	progress map[pullKey]progress
+	// caches are those of the last snapshot, to tell a repair from a first pull.
+	caches map[string]*v1alpha1.NodeImageCache
+	// tallies are what the last plan counted.
+	tallies map[revisionKey]tally
 }
 
 type pullKey struct{ node, image string }
@@ -30,14 +35,16 @@ type pullKey struct{ node, image string }
 // progress is the most bytes that a pull of a revision was seen to have, and since when.
 type progress struct {
 	revision string
+	retry    int32
 	bytes    int64
 	since    time.Time
+	repair   bool // the node was Ready before
 }
 
 // Observe is the memory after a look at a snapshot. Nodes and pulls that are gone
 // are forgotten.
 func (m Memory) Observe(s Snapshot, now time.Time) Memory {
-	next := Memory{notReady: map[string]time.Time{}, progress: map[pullKey]progress{}}
+	next := Memory{notReady: map[string]time.Time{}, progress: map[pullKey]progress{}, caches: maps.Clone(s.Caches), tallies: m.tallies}
 	for _, node := range s.Nodes {
 		if !node.AgentReady {
 			next.notReady[node.Name] = m.notReadySince(node, now)
@@ -73,14 +80,35 @@ func (m Memory) notReadySince(node Node, now time.Time) time.Time {
 }
 
 func (m Memory) progressOf(key pullKey, order *v1alpha1.AssignedImage, status *v1alpha1.ImageStatus, now time.Time) progress {
-	seen := progress{revision: order.Revision, since: now}
+	seen := progress{revision: order.Revision, retry: order.Retry, since: now}
 	if status != nil && status.Revision == order.Revision {
 		seen.bytes = status.BytesCompleted
 	}
-	if last, ok := m.progress[key]; ok && last.revision == seen.revision && last.bytes >= seen.bytes {
+	last, ok := m.progress[key]
+	if !ok || last.revision != seen.revision {
+		seen.repair = m.wasReady(key, order.Revision)
+		return seen
+	}
+	if last.bytes >= seen.bytes && last.retry == seen.retry {
 		return last
 	}
+	seen.repair = last.repair
 	return seen
+}
+
+// wasReady tells whether a node held a revision at the last look.
+func (m Memory) wasReady(key pullKey, revision string) bool {
+	cache := m.caches[key.node]
+	if cache == nil {
+		return false
+	}
+	status := statusIn(cache, key.image)
+	return status != nil && status.Revision == revision && status.State == v1alpha1.StateReady
+}
+
+// repairs tells whether a granted pull replaces bytes that the node held and lost.
+func (m Memory) repairs(node, image string) bool {
+	return m.progress[pullKey{node, image}].repair
 }
 
 // unavailableAt is when a node becomes unavailable; false while its agent is ready.

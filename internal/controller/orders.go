@@ -46,7 +46,7 @@ func sameOrders(written []v1alpha1.AssignedImage, wanted []*v1alpha1.AssignedIma
 func sameOrder(a, b *v1alpha1.AssignedImage) bool {
 	return a.Name == b.Name && a.Revision == b.Revision && a.Action == b.Action &&
 		a.Digest == b.Digest && a.Format == b.Format && a.MaxSize.Cmp(b.MaxSize) == 0 &&
-		sameSource(a.Source.HTTP, b.Source.HTTP) && sameDownload(&a.Download, &b.Download)
+		a.Retry == b.Retry && sameSource(a.Source.HTTP, b.Source.HTTP) && sameDownload(&a.Download, &b.Download)
 }
 
 func sameSource(a, b *v1alpha1.HTTPSource) bool {

@@ -21,6 +21,7 @@ func TestSameOrderSeesEveryField(t *testing.T) {
 				URL: "https://a", SecretRef: &v1alpha1.ObjectReference{Name: "s"}, CABundleRef: &v1alpha1.ObjectReference{Name: "c"},
 			}},
 			Download: v1alpha1.DownloadPolicy{Connections: 3, MaxBytesPerSecond: &limit, StallTimeoutSeconds: 9},
+			Retry:    1,
 		}
 	}
 	if !sameOrder(full(), full()) {

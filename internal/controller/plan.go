@@ -26,9 +26,13 @@ type Plan struct {
 
 	views    []imageView
 	rollouts []rollout
+	// tallies are for the memory of the next pass.
+	tallies map[revisionKey]tally
 	// removing counts, by the name of an image that is being deleted, the
 	// available nodes that have not dropped it.
 	removing map[string]int
+	// keepers names the first of those nodes.
+	keepers map[string]string
 }
 
 // Orders is the complete list of images of one node.
@@ -41,7 +45,7 @@ type Orders struct {
 // MakePlan decides the orders of every node. It is a function of its arguments
 // alone: the same snapshot gives the same plan in every process.
 func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
-	p := Plan{removing: map[string]int{}}
+	p := Plan{removing: map[string]int{}, keepers: map[string]string{}, tallies: map[revisionKey]tally{}}
 	orders := ordersByNode{}
 	deleting := map[string]*v1alpha1.CloudImage{}
 	for _, image := range s.Images {
@@ -55,7 +59,11 @@ func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 			// between would leave blobs that nobody removes.
 			continue
 		}
-		p.planImage(image, s, m, now, orders)
+		p.views = append(p.views, viewImage(image, s, m, now))
+	}
+	leaveOut(p.views, s)
+	for i := range p.views {
+		p.planImage(&p.views[i], m, now, orders)
 	}
 	p.planNodes(s, orders, deleting, m, now)
 	for _, image := range s.Images {
@@ -67,20 +75,29 @@ func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 	return p
 }
 
-func (p *Plan) planImage(image *v1alpha1.CloudImage, s Snapshot, m Memory, now time.Time, orders ordersByNode) {
-	view := viewImage(image, s, m, now)
-	decided := rollOut(&view, m, now)
-	hold, pull := orderFor(&view, v1alpha1.ActionHold), orderFor(&view, v1alpha1.ActionPull)
+func (p *Plan) planImage(view *imageView, m Memory, now time.Time, orders ordersByNode) {
+	view.settle()
+	decided := rollOut(view, m, now)
+	hold, pull := orderFor(view, v1alpha1.ActionHold), orderFor(view, v1alpha1.ActionPull)
 	for i := range view.nodes {
-		name, order := view.nodes[i].node.Name, &hold
+		n := &view.nodes[i]
+		if n.leftOut {
+			continue
+		}
+		name, order := n.node.Name, &hold
 		if decided.pull[name] {
 			order = &pull
+		}
+		if retry := max(n.retry(), decided.retry[name]); retry > 0 {
+			other := *order
+			other.Retry = retry
+			order = &other
 		}
 		orders[name] = append(orders[name], order)
 	}
 	p.Next = earliest(p.Next, decided.next)
-	p.views = append(p.views, view)
 	p.rollouts = append(p.rollouts, decided)
+	p.tallies[revisionKey{view.image.Name, view.revision}] = decided.tally
 }
 
 // planNodes compares the orders of every node with what is written.
@@ -127,7 +144,9 @@ func (p *Plan) addRemovals(cache *v1alpha1.NodeImageCache, images []*v1alpha1.As
 		removal.Action = v1alpha1.ActionRemove
 		images = append(images, &removal)
 		if image != nil && !unavailable {
-			p.removing[image.Name]++
+			if p.removing[image.Name]++; p.removing[image.Name] == 1 {
+				p.keepers[image.Name] = cache.Name
+			}
 		}
 	}
 	if len(images) > ordered {

@@ -51,6 +51,7 @@ func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	p.written.overlay(snapshot, started)
 	p.memory = p.memory.Observe(snapshot, started)
 	plan := MakePlan(snapshot, p.memory, started)
+	p.memory.tallies = plan.tallies
 	p.Metrics.observePlan(&plan, p.Now().Sub(started))
 	p.Metrics.observeSnapshot(snapshot, p.memory, started)
 
@@ -158,7 +159,7 @@ func (p *Planner) writeStatuses(ctx context.Context, plan *Plan, s Snapshot) err
 	}
 	for _, image := range s.Images {
 		if remaining := plan.removing[image.Name]; remaining > 0 {
-			failures = append(failures, p.writeStatus(ctx, image, summarizeRemoval(image, remaining, now)))
+			failures = append(failures, p.writeStatus(ctx, image, summarizeRemoval(image, remaining, plan.keepers[image.Name], now)))
 		}
 	}
 	return joinWriteErrors(failures)

@@ -36,14 +36,12 @@ var everything = reconcile.Request{NamespacedName: types.NamespacedName{Name: "e
 // SetupWithManager makes the planner run on every change of an image, a node, an
 // agent's Pod or a node's report.
 func (p *Planner) SetupWithManager(mgr manager.Manager) error {
-	nodes := &metav1.PartialObjectMetadata{}
-	nodes.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
 	return builder.ControllerManagedBy(mgr).
 		Named("planner").
 		Watches(&v1alpha1.CloudImage{}, enqueueEverything()).
 		Watches(&v1alpha1.NodeImageCache{}, enqueueEverything()).
 		Watches(&corev1.Pod{}, enqueueEverything()).
-		WatchesMetadata(nodes, enqueueEverything(), builder.WithPredicates(nodeChanged())).
+		WatchesMetadata(nodeMetadata(), enqueueEverything(), builder.WithPredicates(nodeChanged())).
 		WithOptions(ctrlcontroller.Options{
 			MaxConcurrentReconciles: 1,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](coalesce, retryMax),
@@ -74,7 +72,8 @@ func nodeChanged() predicate.Predicate {
 }
 
 // ManagerCache restricts the informers to what a plan needs: the agents' Pods
-// without their containers, and objects without managed fields.
+// without their containers, the names and labels of Nodes, and objects without
+// managed fields.
 func ManagerCache(agents AgentPods) cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
@@ -83,6 +82,7 @@ func ManagerCache(agents AgentPods) cache.Options {
 				Namespaces: map[string]cache.Config{agents.Namespace: {LabelSelector: agents.Labels.AsSelector()}},
 				Transform:  stripPod,
 			},
+			&corev1.Node{}: {Transform: stripNode},
 		},
 	}
 }
@@ -101,5 +101,21 @@ func stripPod(object any) (any, error) {
 		},
 		Spec:   corev1.PodSpec{NodeName: pod.Spec.NodeName},
 		Status: corev1.PodStatus{Phase: pod.Status.Phase, Conditions: pod.Status.Conditions},
+	}, nil
+}
+
+// stripNode keeps the parts of a Node's metadata that a plan or a label needs.
+// Annotations alone would be the larger part of what is kept of 5,000 Nodes.
+func stripNode(object any) (any, error) {
+	node, ok := object.(*metav1.PartialObjectMetadata)
+	if !ok {
+		return object, nil
+	}
+	return &metav1.PartialObjectMetadata{
+		TypeMeta: node.TypeMeta,
+		ObjectMeta: metav1.ObjectMeta{
+			Name: node.Name, UID: node.UID, Labels: node.Labels, Generation: node.Generation,
+			ResourceVersion: node.ResourceVersion, DeletionTimestamp: node.DeletionTimestamp,
+		},
 	}, nil
 }

@@ -23,7 +23,7 @@ func classOf(reason string) reasonClass {
 		return classWait
 	case v1alpha1.ReasonDigestMismatch, v1alpha1.ReasonNotFound, v1alpha1.ReasonForbidden,
 		v1alpha1.ReasonInvalidSource, v1alpha1.ReasonTooLarge, v1alpha1.ReasonUnsupportedContent,
-		v1alpha1.ReasonPolicyDenied:
+		v1alpha1.ReasonPolicyDenied, v1alpha1.ReasonCredentialsChanged:
 		return classTerminal
 	default:
 		return classRetry
@@ -35,6 +35,17 @@ func classOf(reason string) reasonClass {
 func aboutContent(reason string) bool {
 	switch reason {
 	case v1alpha1.ReasonDigestMismatch, v1alpha1.ReasonTooLarge, v1alpha1.ReasonUnsupportedContent:
+		return true
+	default:
+		return false
+	}
+}
+
+// healable tells whether a terminal failure can turn into a success without an
+// edit of the image: it depends on the server, the credentials or this side's rules.
+func healable(reason string) bool {
+	switch reason {
+	case v1alpha1.ReasonNotFound, v1alpha1.ReasonForbidden, v1alpha1.ReasonPolicyDenied, v1alpha1.ReasonCredentialsChanged:
 		return true
 	default:
 		return false

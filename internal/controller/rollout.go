@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"hash/fnv"
 	"slices"
 	"strings"
@@ -20,6 +21,11 @@ const breakerFailures = 3
 type rollout struct {
 	// pull are the nodes, by name, that are to have the action Pull.
 	pull map[string]bool
+	// retry are the nodes, by name, that may try again after a terminal failure,
+	// and the number of that retry.
+	retry map[string]int32
+	// tally is what was counted, for the next pass.
+	tally tally
 	// pin is the digest that the first node found, to be written into the image's
 	// status before anything else is granted; empty if there is nothing to pin.
 	pin string
@@ -32,7 +38,8 @@ type rollout struct {
 
 // rollOut decides which of an image's nodes may pull.
 func rollOut(v *imageView, m Memory, now time.Time) rollout {
-	r := rollout{pull: map[string]bool{}, broken: brokenBy(v)}
+	r := rollout{pull: map[string]bool{}, retry: map[string]int32{}, tally: m.tallyOf(v, now)}
+	r.broken = brokenBy(v, r.tally.forgiven)
 	if v.image.Spec.Suspend || v.selector != nil {
 		return r
 	}
@@ -40,14 +47,20 @@ func rollOut(v *imageView, m Memory, now time.Time) rollout {
 	if v.digest == "" {
 		r.pin = mostHeldDigest(v)
 	}
-	if r.pin != "" || r.broken != "" {
+	if r.pin != "" {
 		return r
 	}
 	free := slots(v) - held
+	if free > 0 && r.probe(v, now) {
+		free--
+	}
+	if r.broken != "" {
+		return r
+	}
 	for _, next := range candidates(v) {
 		switch {
 		case free > 0:
-			r.pull[next.node.Name] = true
+			r.grant(v, next)
 			free--
 		case len(waiting) > 0 && waiting[0].attempts() > next.attempts():
 			// The slot is free in the next pass, once the order to hold is written:
@@ -70,10 +83,13 @@ func (r *rollout) keepSlots(v *imageView, m Memory, now time.Time) (held int, wa
 		switch {
 		case !n.granted():
 			continue
-		case n.state == nodeReady, n.failedTerminally():
+		case v.holds(n), n.dormant:
 			// Pull needs no slot here: a ready node repairs itself under it, and a
 			// node that failed for good does not try again. Leaving it saves a write.
 			r.pull[n.node.Name] = true
+			continue
+		case n.state != nodeUnavailable && m.repairs(n.node.Name, v.image.Name):
+			r.pull[n.node.Name] = true // what the node held is no part of the rollout
 			continue
 		case n.state == nodeUnavailable, !n.waits() && r.stalled(v, n, m, now):
 			// The slot goes to another node; this one is granted again in its turn.
@@ -144,14 +160,18 @@ func limitOf(v *imageView) int {
 }
 
 // brokenBy is why no further node of the revision may be granted: a failure that
-// every node would see while none is ready, or too many failures.
-func brokenBy(v *imageView) string {
+// every node would see while none is ready, or too many failures besides those
+// that a later success outweighs.
+func brokenBy(v *imageView, forgiven int) string {
 	ready, terminal := 0, 0
 	var content, last string
 	for i := range v.nodes {
 		n := &v.nodes[i]
 		if n.state == nodeReady {
 			ready++
+		}
+		if v.probes(n) {
+			terminal++ // one attempt an hour lets nobody else begin
 		}
 		if !n.failedTerminally() {
 			continue
@@ -165,7 +185,7 @@ func brokenBy(v *imageView) string {
 	switch {
 	case content != "" && ready == 0:
 		return content
-	case terminal >= max(breakerFailures, limitOf(v)):
+	case terminal-forgiven >= max(breakerFailures, limitOf(v)):
 		return last
 	default:
 		return ""
@@ -197,17 +217,20 @@ func candidates(v *imageView) []*nodeView {
 	var found []*nodeView
 	for i := range v.nodes {
 		n := &v.nodes[i]
-		if n.node.AgentReady && !n.granted() && n.state != nodeReady && !n.failedTerminally() {
+		waits := !n.granted() || n.dormant
+		if n.node.AgentReady && waits && n.state != nodeReady && !n.ended && !n.leftOut {
 			found = append(found, n)
 		}
 	}
-	slices.SortFunc(found, func(a, b *nodeView) int {
-		if byAttempts := int(a.attempts()) - int(b.attempts()); byAttempts != 0 {
-			return byAttempts
-		}
-		return compareTurn(a.node.Name, b.node.Name)
-	})
+	slices.SortFunc(found, byTurn)
 	return found
+}
+
+func byTurn(a, b *nodeView) int {
+	if byAttempts := cmp.Compare(a.attempts(), b.attempts()); byAttempts != 0 {
+		return byAttempts
+	}
+	return compareTurn(a.node.Name, b.node.Name)
 }
 
 func (n *nodeView) attempts() int32 {

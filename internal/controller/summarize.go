@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -73,21 +74,37 @@ func failuresOf(v *imageView) []v1alpha1.NodeFailure {
 	var failures []v1alpha1.NodeFailure
 	for _, n := range failed[:min(len(failed), maxFailures)] {
 		failures = append(failures, v1alpha1.NodeFailure{
-			Node: n.node.Name, Reason: n.status.Reason, Message: clip(n.status.Message),
+			Node: n.node.Name, Reason: n.status.Reason, Message: explain(n.status),
 		})
 	}
 	return failures
 }
 
-// clip shortens a message to what the API takes, at a character's boundary.
-func clip(message string) string {
-	if len(message) <= maxMessage {
+// explain says what happened on a node and what to do about it.
+func explain(status *v1alpha1.ImageStatus) string {
+	advice := adviceFor(status.Reason)
+	if advice == "" {
+		return clip(status.Message)
+	}
+	const separator = ". "
+	if status.Message == "" {
+		return advice
+	}
+	return shorten(strings.TrimRight(status.Message, ".!? "), maxMessage-len(separator)-len(advice)) + separator + advice
+}
+
+// clip shortens a message to what the API takes.
+func clip(message string) string { return shorten(message, maxMessage) }
+
+// shorten cuts a message to so many bytes, at a character's boundary.
+func shorten(message string, most int) string {
+	if len(message) <= most {
 		return message
 	}
 	const ellipsis = "…"
 	cut := 0
 	for i := range message {
-		if i > maxMessage-len(ellipsis) {
+		if i > most-len(ellipsis) {
 			break
 		}
 		cut = i

@@ -30,6 +30,9 @@ type imageView struct {
 	selector error  // why the node selector cannot be used
 	matched  int    // nodes that the selector matches, with or without an agent
 	nodes    []nodeView
+	// latest is the highest retry that was ordered, proven the highest that
+	// succeeded: what failed before that one may be tried again everywhere.
+	latest, proven int32
 }
 
 // nodeView is one desired node of an image.
@@ -39,7 +42,13 @@ type nodeView struct {
 	order       *v1alpha1.AssignedImage  // of this revision; nil if there is none
 	status      *v1alpha1.ImageStatus    // of this revision; nil if there is none
 	unavailable bool
+	leftOut     bool // the node's object has no room for the image
 	state       nodeState
+	// dormant: the last attempt failed terminally, and the node waits for leave to
+	// make another one.
+	dormant bool
+	// ended: dormant, and no reason is known to give that leave.
+	ended bool
 }
 
 // viewImage gathers what the nodes say of one image.
@@ -90,6 +99,26 @@ func (v *imageView) viewNode(node *Node, cache *v1alpha1.NodeImageCache, m Memor
 	return n
 }
 
+// settle tells the failures that end the revision on a node from those after
+// which another attempt follows.
+func (v *imageView) settle() {
+	for i := range v.nodes {
+		n := &v.nodes[i]
+		v.latest = max(v.latest, n.retry())
+		if n.state == nodeReady {
+			v.proven = max(v.proven, n.status.Retry)
+		}
+	}
+	for i := range v.nodes {
+		n := &v.nodes[i]
+		if n.status == nil || n.status.State != v1alpha1.StateFailed || classOf(n.status.Reason) != classTerminal {
+			continue
+		}
+		n.dormant = n.status.Retry >= n.retry()
+		n.ended = n.dormant && (n.status.Retry >= v.proven || !healable(n.status.Reason))
+	}
+}
+
 // stateOf counts a node once: unavailable before failed, failed before ready,
 // ready before pulling, pulling before pending.
 func (v *imageView) stateOf(n nodeView) nodeState {
@@ -103,7 +132,7 @@ func (v *imageView) stateOf(n nodeView) nodeState {
 	case v1alpha1.StateFailed:
 		return nodeFailed
 	case v1alpha1.StateReady:
-		if n.status.Digest != "" && (v.digest == "" || n.status.Digest == v.digest) {
+		if v.reportedBy(&n) {
 			return nodeReady
 		}
 		return nodePending
@@ -114,9 +143,38 @@ func (v *imageView) stateOf(n nodeView) nodeState {
 	}
 }
 
+// holds tells whether a node's last report says that it holds the image, even if
+// its agent is away since.
+func (v *imageView) holds(n *nodeView) bool {
+	return n.state == nodeReady || (n.state == nodeUnavailable && v.reportedBy(n))
+}
+
+func (v *imageView) reportedBy(n *nodeView) bool {
+	return n.status != nil && n.status.State == v1alpha1.StateReady &&
+		n.status.Digest != "" && (v.digest == "" || n.status.Digest == v.digest)
+}
+
 // failedTerminally tells whether a node's revision ended with an error there.
 func (n *nodeView) failedTerminally() bool {
-	return n.state == nodeFailed && classOf(n.status.Reason) == classTerminal
+	return n.state == nodeFailed && n.ended
+}
+
+// retry is the retry that a node was ordered to make, or made; 0 for none.
+func (n *nodeView) retry() int32 {
+	retry := int32(0)
+	if n.order != nil {
+		retry = n.order.Retry
+	}
+	if n.status != nil {
+		retry = max(retry, n.status.Retry)
+	}
+	return retry
+}
+
+// probes tells whether a node tries again for all that failed: its retry is under
+// way, and none of that number has succeeded yet.
+func (v *imageView) probes(n *nodeView) bool {
+	return n.granted() && n.order.Retry > v.proven && n.state != nodeReady && n.state != nodeUnavailable && !n.dormant
 }
 
 // waits tells whether a node's pull waits for the world to change.

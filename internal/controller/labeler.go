@@ -1,0 +1,110 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+// labelEvery is the least time between two patches of one Node: every watcher of
+// Nodes is told of each.
+const labelEvery = 10 * time.Second
+
+// Labeler keeps the labels of Nodes that tell which images are ready there, so
+// that virtual machines can be scheduled onto warm nodes.
+type Labeler struct {
+	Client client.Client
+	Now    func() time.Time
+
+	mu      sync.Mutex
+	patched map[string]time.Time
+}
+
+// Reconcile compares the labels of one Node with what it holds.
+func (l *Labeler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	node := nodeMetadata()
+	if err := l.Client.Get(ctx, request.NamespacedName, node); err != nil {
+		if apierrors.IsNotFound(err) {
+			l.forget(request.Name)
+			return reconcile.Result{}, nil
+		}
+		return reconcile.Result{}, fmt.Errorf("get node %s: %w", request.Name, err)
+	}
+	changes, err := l.changes(ctx, node)
+	if err != nil || len(changes) == 0 || !node.DeletionTimestamp.IsZero() {
+		return reconcile.Result{}, err
+	}
+	if wait := l.wait(node.Name); wait > 0 {
+		return reconcile.Result{RequeueAfter: wait}, nil
+	}
+	// The uid makes the API server refuse the labels of one machine for another
+	// that has its name now.
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": node.UID, "labels": changes}})
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("encode the labels of node %s: %w", node.Name, err)
+	}
+	err = l.Client.Patch(ctx, node, client.RawPatch(types.MergePatchType, patch))
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return reconcile.Result{}, nil // the event of the other machine makes another look
+	}
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("label node %s: %w", node.Name, err)
+	}
+	return reconcile.Result{}, nil
+}
+
+func (l *Labeler) changes(ctx context.Context, node *metav1.PartialObjectMetadata) (map[string]*string, error) {
+	cache := &v1alpha1.NodeImageCache{}
+	err := l.Client.Get(ctx, client.ObjectKey{Name: node.Name}, cache, client.UnsafeDisableDeepCopy)
+	if apierrors.IsNotFound(err) {
+		cache, err = nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get node image cache %s: %w", node.Name, err)
+	}
+	var images v1alpha1.CloudImageList
+	if err := l.Client.List(ctx, &images, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list cloud images: %w", err)
+	}
+	return labelChanges(node.Labels, wantedLabels(node.Labels, string(node.UID), cache, images.Items)), nil
+}
+
+// wait is how long the next patch of a Node has to wait; 0 lets it go out, and
+// counts it.
+func (l *Labeler) wait(node string) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.Now()
+	if last, ok := l.patched[node]; ok && now.Sub(last) < labelEvery {
+		return labelEvery - now.Sub(last)
+	}
+	if l.patched == nil {
+		l.patched = map[string]time.Time{}
+	}
+	l.patched[node] = now
+	return 0
+}
+
+func (l *Labeler) forget(node string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.patched, node)
+}
+
+// nodeMetadata is a Node without spec and status: the manager keeps no more of it.
+func nodeMetadata() *metav1.PartialObjectMetadata {
+	node := &metav1.PartialObjectMetadata{}
+	node.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
+	return node
+}

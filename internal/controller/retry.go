@@ -1,0 +1,115 @@
+package controller
+
+import (
+	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+const (
+	// probeEvery is how often one node of an image tries again after failures that
+	// depend on the world.
+	probeEvery = time.Hour
+	// probeChangedEvery is the same once a Secret or ConfigMap that the source
+	// names has changed since the failure.
+	probeChangedEvery = time.Minute
+)
+
+type revisionKey struct{ image, revision string }
+
+// tally is what was counted of one revision at the last look.
+type tally struct {
+	warmed   int // nodes that pulled it, and hold it
+	forgiven int // terminal failures before the last success
+	// retry is the latest retry that was ordered; since when it, or else a terminal
+	// failure, is known.
+	retry int32
+	since time.Time
+}
+
+// tallyOf counts a revision again. A success after failures forgives them: the
+// breaker looks at those that come later.
+func (m Memory) tallyOf(v *imageView, now time.Time) tally {
+	last, known := m.tallies[revisionKey{v.image.Name, v.revision}]
+	seen := tally{retry: v.latest}
+	failed := 0
+	for i := range v.nodes {
+		n := &v.nodes[i]
+		switch {
+		case n.failedTerminally(), v.probes(n):
+			failed++
+		case v.holds(n) && n.status.Attempts > 0: // not one that found the bytes on its disk
+			seen.warmed++
+		}
+	}
+	seen.forgiven = min(last.forgiven, failed)
+	if known && seen.warmed > last.warmed {
+		seen.forgiven = failed
+	}
+	switch {
+	case failed == 0:
+	case last.since.IsZero() || seen.retry > last.retry:
+		seen.since = now
+	default:
+		seen.since = last.since
+	}
+	return seen
+}
+
+// probe lets one node try again, if it is time, and tells whether it did. What
+// the bytes are does not heal, so nobody tries while that stops the rollout.
+func (r *rollout) probe(v *imageView, now time.Time) bool {
+	if r.tally.since.IsZero() || aboutContent(r.broken) {
+		return false
+	}
+	var next *nodeView
+	every := probeEvery
+	for i := range v.nodes {
+		n := &v.nodes[i]
+		if v.probes(n) {
+			return false // its outcome is awaited
+		}
+		if !n.node.AgentReady || !n.failedTerminally() || !healable(n.status.Reason) {
+			continue
+		}
+		if n.status.Reason == v1alpha1.ReasonCredentialsChanged {
+			every = probeChangedEvery
+		}
+		if next == nil || triesBefore(n, next) {
+			next = n
+		}
+	}
+	if next == nil {
+		return false
+	}
+	if at := r.tally.since.Add(every); now.Before(at) {
+		r.wake(at)
+		return false
+	}
+	r.pull[next.node.Name] = true
+	r.retry[next.node.Name] = v.latest + 1
+	return true
+}
+
+// triesBefore orders the nodes that may try again: those that know of a change
+// first, then those that were let try least often, then by their turn.
+func triesBefore(a, b *nodeView) bool {
+	changedA, changedB := a.status.Reason == v1alpha1.ReasonCredentialsChanged, b.status.Reason == v1alpha1.ReasonCredentialsChanged
+	switch {
+	case changedA != changedB:
+		return changedA
+	case a.status.Retry != b.status.Retry:
+		return a.status.Retry < b.status.Retry
+	default:
+		return byTurn(a, b) < 0
+	}
+}
+
+// grant gives a node a slot, and leave to try again where a retry that came after
+// its failure succeeded elsewhere.
+func (r *rollout) grant(v *imageView, n *nodeView) {
+	r.pull[n.node.Name] = true
+	if n.dormant {
+		r.retry[n.node.Name] = v.proven
+	}
+}
