@@ -72,8 +72,8 @@ func TestImagesRestoreWhatTheDiskLost(t *testing.T) {
 				if diff := cmp.Diff(tt.then, state(im, m)); diff != "" {
 					t.Error(diff)
 				}
-				if m.pulls != tt.pulls {
-					t.Errorf("%d pulls, want %d", m.pulls, tt.pulls)
+				if m.pulled() != tt.pulls {
+					t.Errorf("%d pulls, want %d", m.pulled(), tt.pulls)
 				}
 			})
 		})
@@ -102,8 +102,8 @@ func TestReadyAfterARestart(t *testing.T) {
 				}
 				im.Sync([]v1alpha1.AssignedImage{order("a", tt.digest, fetch)}, reported)
 				synctest.Wait()
-				if m.adopts != tt.adopts || m.links["a"] != tt.digest || im.Statuses()[0].Digest != tt.digest {
-					t.Errorf("%d adoptions, want %d; link %s, status %+v", m.adopts, tt.adopts, m.links["a"], im.Statuses()[0])
+				if m.adopted() != tt.adopts || m.link("a") != tt.digest || im.Statuses()[0].Digest != tt.digest {
+					t.Errorf("%d adoptions, want %d; link %s, status %+v", m.adopted(), tt.adopts, m.link("a"), im.Statuses()[0])
 				}
 			})
 		})
@@ -118,8 +118,8 @@ func TestFault07NoHotLoop(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		// Each takes a minute here, and later ones are 150 s apart in the mean.
-		if m.pulls < 10 || m.pulls > 60 {
-			t.Errorf("%d pulls within two hours on a broken disk", m.pulls)
+		if m.pulled() < 10 || m.pulled() > 60 {
+			t.Errorf("%d pulls within two hours on a broken disk", m.pulled())
 		}
 		m.mu.Lock()
 		m.broken = nil
@@ -155,13 +155,13 @@ func TestRoomThatAppearsIsUsedAtOnce(t *testing.T) {
 				m.mu.Unlock()
 				time.Sleep(31 * time.Second)
 				synctest.Wait()
-				if early := m.pulls == 2; early != (tt.after < time.Minute) {
-					t.Errorf("%d pulls half a minute later", m.pulls)
+				if early := m.pulled() == 2; early != (tt.after < time.Minute) {
+					t.Errorf("%d pulls half a minute later", m.pulled())
 				}
 				time.Sleep(time.Minute)
 				synctest.Wait()
-				if m.pulls != 2 {
-					t.Errorf("%d pulls in the end", m.pulls)
+				if m.pulled() != 2 {
+					t.Errorf("%d pulls in the end", m.pulled())
 				}
 			})
 		})
@@ -173,7 +173,7 @@ func TestOrdersAreKept(t *testing.T) {
 	withImages(t, 2, func(im *Images, m *memoryStore) {
 		im.Sync([]v1alpha1.AssignedImage{order("a", digestA, hold), order("b", digestB, remove), order("c", "", fetch)}, nil)
 		synctest.Wait()
-		if diff := cmp.Diff([]string{digestA}, m.kept); diff != "" {
+		if diff := cmp.Diff([]string{digestA}, m.keeps()); diff != "" {
 			t.Error(diff)
 		}
 	})

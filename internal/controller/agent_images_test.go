@@ -132,6 +132,30 @@ func (m *memoryStore) Keep(digests []string) {
 	m.kept = slices.Sorted(slices.Values(digests))
 }
 
+func (m *memoryStore) pulled() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.pulls
+}
+
+func (m *memoryStore) adopted() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.adopts
+}
+
+func (m *memoryStore) keeps() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.kept)
+}
+
+func (m *memoryStore) link(name string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.links[name]
+}
+
 // state is every image as "name state reason", and every link and blob.
 func state(im *Images, m *memoryStore) []string {
 	var lines []string
