@@ -2,6 +2,7 @@ package controller
 
 import (
 	"errors"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,9 +98,7 @@ func TestReadyAfterARestart(t *testing.T) {
 			t.Parallel()
 			withImages(t, 2, func(im *Images, m *memoryStore) {
 				m.blobs[digestA], m.blobs[digestB] = true, true
-				for name, digest := range tt.links {
-					m.links[name] = digest
-				}
+				maps.Copy(m.links, tt.links)
 				im.Sync([]v1alpha1.AssignedImage{order("a", tt.digest, fetch)}, reported)
 				synctest.Wait()
 				if m.adopted() != tt.adopts || m.link("a") != tt.digest || im.Statuses()[0].Digest != tt.digest {

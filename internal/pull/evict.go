@@ -84,7 +84,7 @@ func (s *Store) makeRoom(r *reservation, size int64) error {
 }
 
 // evict removes what was chosen, and tells whether anything went.
-func (s *Store) evict(chosen []candidate) (any bool) {
+func (s *Store) evict(chosen []candidate) (progress bool) {
 	for _, c := range chosen {
 		var gone bool
 		var err error
@@ -103,9 +103,9 @@ func (s *Store) evict(chosen []candidate) (any bool) {
 			s.log.Warn("it could not be evicted", "name", c.name, "error", err)
 			continue
 		}
-		any = any || gone
+		progress = progress || gone
 	}
-	return any
+	return progress
 }
 
 // candidates returns what may be evicted now.

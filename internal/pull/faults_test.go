@@ -88,11 +88,11 @@ func TestFault07NotWritable(t *testing.T) {
 		t.Skip("root may write everywhere; TestFault07ReadOnly covers it")
 	}
 	s := openAt(t, t.TempDir(), OpenOptions{})
-	if err := os.Chmod(s.root.path, 0o555); err != nil { //nolint:gosec // what the test is about
+	if err := os.Chmod(s.root.path, 0o555); err != nil {
 		t.Fatal(err)
 	}
 	wantReason(t, s.Check(), StorageError)
-	if err := errors.Join(os.Chmod(s.root.path, 0o755), s.Check()); err != nil { //nolint:gosec // as it was
+	if err := errors.Join(os.Chmod(s.root.path, 0o755), s.Check()); err != nil {
 		t.Error(err)
 	}
 }

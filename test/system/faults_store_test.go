@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
@@ -40,9 +42,10 @@ func waitRestored(t *testing.T, node *harness.Node, name string, f *file, sentBe
 		if err != nil {
 			return err
 		}
-		link, err := os.Readlink(filepath.Join(node.Store, "images", name))
-		if err != nil {
-			return err
+		path := filepath.Join(node.Store, "images", name)
+		link, err := os.Readlink(path)
+		if _, errStat := os.Stat(path); err != nil || errStat != nil {
+			return errors.Join(err, errStat)
 		}
 		sent := suite.origin.BytesSent(f.urlPath)
 		if status.State != v1alpha1.StateReady || status.Digest != f.digest || sent <= sentBefore ||
@@ -72,6 +75,48 @@ func TestFault15TwoImagesOneDigest(t *testing.T) {
 	waitCondition(t, "fault15-b", v1alpha1.ConditionReady)
 	remove(t, "fault15-b")
 	g.requireOnly(t)
+}
+
+// TestFault07StoreUnusable gives an agent a folder that it must not use, as a disk does that is mounted in the wrong place.
+func TestFault07StoreUnusable(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, "fault07", 1)
+	node := g.nodes[0]
+	f := g.serve(t, mib, 1, origin.File{})
+	g.apply(t, "fault07", f, nil)
+	waitCondition(t, "fault07", v1alpha1.ConditionReady)
+	err := errors.Join(os.Rename(node.Store, node.Store+".away"), os.Mkdir(node.Store, 0o755),
+		os.WriteFile(filepath.Join(node.Store, "notes.txt"), []byte("precious"), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	storage := func(want metav1.ConditionStatus, say string) {
+		t.Helper()
+		eventually(t, "StorageReady is "+string(want), func(ctx context.Context) error {
+			cache := cacheNamed(node.Name)
+			if err := suite.client.Get(ctx, client.ObjectKeyFromObject(cache), cache); err != nil {
+				return err
+			}
+			condition := meta.FindStatusCondition(cache.Status.Conditions, v1alpha1.ConditionStorageReady)
+			if condition == nil || condition.Status != want || !strings.Contains(condition.Message, say) {
+				return fmt.Errorf("condition %+v", condition)
+			}
+			return nil
+		})
+	}
+	storage(metav1.ConditionFalse, "neither empty nor a store")
+	if list, err := os.ReadDir(node.Store); err != nil || len(list) > 2 { // the notes, and the lock
+		t.Errorf("the agent wrote into a folder of somebody else: %v, %v", list, err)
+	}
+	sent := suite.origin.BytesSent(f.urlPath)
+	if err := errors.Join(os.RemoveAll(node.Store), os.Rename(node.Store+".away", node.Store)); err != nil {
+		t.Fatal(err)
+	}
+	storage(metav1.ConditionTrue, "")
+	waitCondition(t, "fault07", v1alpha1.ConditionReady)
+	if now := suite.origin.BytesSent(f.urlPath); now != sent {
+		t.Errorf("%d bytes were fetched, which the disk held all the time", now-sent)
+	}
 }
 
 func TestFault20BitRot(t *testing.T) {
@@ -114,7 +159,9 @@ func TestFault21DiskChangedByHand(t *testing.T) {
 		fetches bool
 		starts  int // of the agent
 	}{
-		"link": {func(node *harness.Node, _ *file) error { return os.Remove(filepath.Join(node.Store, "images", "fault21-link")) }, false, 1},
+		"link": {func(node *harness.Node, _ *file) error {
+			return os.Remove(filepath.Join(node.Store, "images", "fault21-link"))
+		}, false, 1},
 		"blob": {func(node *harness.Node, f *file) error {
 			return os.Remove(filepath.Join(node.Store, "blobs", "sha256", strings.TrimPrefix(f.digest, "sha256:")))
 		}, true, 1},
