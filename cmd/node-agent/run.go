@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
@@ -50,6 +49,7 @@ type agentOptions struct {
 	healthAddr      string
 
 	addresses pull.AddressPolicy
+	storeOptions
 }
 
 // runAgent is the subcommand run.
@@ -88,6 +88,7 @@ func parseAgent(args []string, stderr io.Writer) (agentOptions, logr.Logger, err
 	flags.IntVar(&opts.hostConnections, "node-max-connections-per-host", 0, "most connections of this node to one server; 0 is no limit")
 	flags.StringSliceVar(&opts.denyCIDRs, "deny-cidr", nil, "network that no image may come from, besides loopback, link-local, multicast and cloud metadata; repeatable")
 	flags.StringSliceVar(&opts.allowCIDRs, "allow-cidr", nil, "network that images may come from although it is denied; repeatable")
+	opts.addFlags(flags)
 	flags.StringVar(&opts.metrics.Address, "metrics-bind-address", ":8080", "address of /metrics; 0 to serve none")
 	flags.BoolVar(&opts.metrics.Secure, "metrics-secure", true, "serve /metrics over TLS, and only to those who may get that path; false for plain HTTP to everybody")
 	flags.StringVar(&opts.metrics.CertDir, "metrics-cert-dir", "", "directory of tls.crt and tls.key for /metrics; without it a certificate is made at each start")
@@ -116,6 +117,9 @@ func (o *agentOptions) check(rest []string) error {
 		return fmt.Errorf("--concurrent-pulls must be at least 1, not %d", o.concurrentPulls)
 	case o.nodeRate < 0 || o.nodeConnections < 0 || o.hostConnections < 0:
 		return errors.New("a limit of the node must be positive, or 0 for none")
+	}
+	if err := o.parse(); err != nil {
+		return err
 	}
 	o.addresses.Deny = pull.DefaultDeny()
 	for _, list := range []struct {
@@ -170,19 +174,17 @@ type agent struct {
 	logger   logr.Logger
 	metrics  *controller.AgentMetrics
 	reporter atomic.Pointer[controller.Reporter]
+	unopened atomic.Pointer[error] // why the store could not be opened the last time
 }
 
-// Start is called by the manager and returns when the context ends.
+// Start is called by the manager and returns when the context ends, or when the
+// store has to be opened by a new process.
 func (a *agent) Start(ctx context.Context) error {
-	store, err := pull.Open(ctx, a.opts.store, pull.OpenOptions{
-		Wait: true, Logger: slog.New(logr.ToSlogHandler(a.logger)),
-		MaxBytesPerSecond: a.opts.nodeRate, MaxConnections: a.opts.nodeConnections, MaxConnectionsPerHost: a.opts.hostConnections,
-	})
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return fmt.Errorf("open the store %s: %w", a.opts.store, err)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	store := a.open(ctx)
+	if store == nil {
+		return nil
 	}
 	defer func() { _ = store.Close() }() // nothing is pending: every pull syncs what it publishes
 	a.logger.Info("store opened", "path", a.opts.store)
@@ -192,13 +194,14 @@ func (a *agent) Start(ctx context.Context) error {
 	node := &nodeStore{
 		store: store, addresses: a.opts.addresses,
 		sources:   &controller.Sources{Reader: a.mgr.GetAPIReader(), Namespace: a.opts.sourceNamespace},
-		userAgent: fmt.Sprintf("cloudimage-node-agent/%s (%s)", version, a.opts.node), metrics: a.metrics,
+		userAgent: fmt.Sprintf("cloudimage-node-agent/%s (%s)", version, a.opts.node), metrics: a.metrics, replaced: stop,
 	}
 	images := controller.NewImages(ctx, node, controller.ImagesOptions{
 		Concurrent: a.opts.concurrentPulls, Now: time.Now, Random: rand.Float64, Metrics: a.metrics, Log: a.logger.WithName("images"),
 		AccessVersion: node.sources.Version,
 	})
 	defer images.Stop()
+	defer a.scrub(ctx, store, images)()
 	reporter := &controller.Reporter{
 		Client: a.mgr.GetClient(), Node: a.opts.node, Version: version, Store: node, Images: images,
 		Metrics: a.metrics, Now: time.Now, Random: rand.Float64,
@@ -211,6 +214,9 @@ func (a *agent) Start(ctx context.Context) error {
 	}
 	a.reporter.Store(reporter)
 	<-ctx.Done()
+	if cause := context.Cause(ctx); errors.Is(cause, pull.ErrReplaced) {
+		return fmt.Errorf("the agent starts anew: %w", cause)
+	}
 	return nil
 }
 
@@ -218,6 +224,9 @@ func (a *agent) Start(ctx context.Context) error {
 func (a *agent) ready(*http.Request) error {
 	reporter := a.reporter.Load()
 	if reporter == nil {
+		if err := a.unopened.Load(); err != nil {
+			return *err
+		}
 		return fmt.Errorf("waiting for the store %s or the API server", a.opts.store)
 	}
 	return reporter.Healthy()

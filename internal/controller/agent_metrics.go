@@ -3,11 +3,10 @@ package controller
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
 
 // AgentMetrics are an agent's own metrics. Their labels are bounded: never a URL,
@@ -23,8 +22,7 @@ type AgentMetrics struct {
 	downloaded  prometheus.Counter
 	bytes       prometheus.Counter
 	resumed     prometheus.Counter
-	blobs       prometheus.Gauge
-	free        prometheus.Gauge
+	room        atomic.Pointer[Room]
 }
 
 // NewAgentMetrics makes the metrics and registers them.
@@ -62,16 +60,36 @@ func NewAgentMetrics(registry prometheus.Registerer) *AgentMetrics {
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "cloudimage_resumed_bytes_total", Help: "Bytes that successful pulls found on the disk from an interrupted one.",
 		}),
-		blobs: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "cloudimage_store_blob_bytes", Help: "Bytes that verified images occupy in the store.",
-		}),
-		free: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "cloudimage_store_available_bytes", Help: "Bytes that are free on the store's filesystem.",
-		}),
 	}
+	m.room.Store(&Room{})
 	registry.MustRegister(m.active, m.connections, m.pulls, m.retries, m.requests, m.seconds, m.rate, m.downloaded, m.bytes, m.resumed)
-	registry.MustRegister(m.blobs, m.free)
+	registry.MustRegister(m.ofStore()...)
 	return m
+}
+
+// ofStore are the metrics of the store, as it was last measured.
+func (m *AgentMetrics) ofStore() []prometheus.Collector {
+	gauge := func(name, help string, value func(*Room) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(m.room.Load()) })
+	}
+	counter := func(name, help string, value func(*Room) uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(m.room.Load())) })
+	}
+	return []prometheus.Collector{
+		gauge("cloudimage_store_blob_bytes", "Bytes that verified images occupy in the store.", func(r *Room) float64 { return float64(r.BlobBytes) }),
+		gauge("cloudimage_store_available_bytes", "Bytes that are free on the store's filesystem.", func(r *Room) float64 { return float64(r.AvailableBytes) }),
+		gauge("cloudimage_store_reserved_bytes", "Bytes of the store that pulls have reserved, running or waiting.", func(r *Room) float64 { return float64(r.ReservedBytes) }),
+		gauge("cloudimage_store_quarantine_bytes", "Bytes of images that were found wrong and not yet evicted.", func(r *Room) float64 { return float64(r.QuarantineBytes) }),
+		gauge("cloudimage_scrub_complete_timestamp_seconds", "When every image had been read again within the scrub's interval; 0 before.", func(r *Room) float64 {
+			if r.Scrubbed.IsZero() {
+				return 0
+			}
+			return float64(r.Scrubbed.Unix())
+		}),
+		counter("cloudimage_scrubbed_bytes_total", "Bytes of images that the scrub read again.", func(r *Room) uint64 { return r.ScrubbedBytes }),
+		counter("cloudimage_corrupt_blobs_total", "Images on the disk that were found wrong or unreadable.", func(r *Room) uint64 { return r.CorruptBlobs }),
+		counter("cloudimage_evicted_blobs_total", "Unused images that were deleted to make room.", func(r *Room) uint64 { return r.EvictedBlobs }),
+	}
 }
 
 // pullStarted counts a pull as active until the returned function gets its result.
@@ -125,10 +143,9 @@ func (t *Transfer) Observe(bytes int64, retries, connections int) {
 // End says that the pull is over, however it ended.
 func (t *Transfer) End() { t.Observe(t.bytes, t.retries, 0) }
 
-// observeRoom notes the store's space, if it could be read.
-func (m *AgentMetrics) observeRoom(room v1alpha1.StorageStatus, err error) {
-	if err == nil {
-		m.blobs.Set(float64(room.BlobBytes))
-		m.free.Set(float64(room.AvailableBytes))
+// observeRoom notes the store's space, if it could be measured.
+func (m *AgentMetrics) observeRoom(room Room) {
+	if room.CapacityBytes > 0 {
+		m.room.Store(&room)
 	}
 }

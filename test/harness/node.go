@@ -61,7 +61,7 @@ func (c *Cluster) AddNode(ctx context.Context, name string, labels map[string]st
 		args: func(metrics, health string) []string {
 			return []string{
 				"run", "--kubeconfig", kubeconfig, "--node-name", name, "--store", node.Store,
-				"--source-namespace", SourceNamespace, "--allow-cidr", "127.0.0.0/8",
+				"--source-namespace", SourceNamespace, "--allow-cidr", "127.0.0.0/8", "--min-free-space", "0",
 				"--metrics-bind-address", metrics, "--health-probe-bind-address", health,
 			}
 		},
