@@ -35,6 +35,7 @@ const (
 
 // group is the nodes of one test.
 type group struct {
+	*world
 	name  string
 	nodes []*harness.Node
 }
@@ -42,7 +43,12 @@ type group struct {
 // newGroup adds ready nodes for this test only.
 func newGroup(t *testing.T, name string, count int) *group {
 	t.Helper()
-	g := &group{name: name}
+	return suite.newGroup(t, name, count)
+}
+
+func (w *world) newGroup(t *testing.T, name string, count int) *group {
+	t.Helper()
+	g := &group{world: w, name: name}
 	for i := range count {
 		g.add(t, fmt.Sprintf("%s-%d", name, i+1))
 	}
@@ -54,13 +60,13 @@ func newGroup(t *testing.T, name string, count int) *group {
 
 func (g *group) add(t *testing.T, name string) *harness.Node {
 	t.Helper()
-	node, err := suite.cluster.AddNode(t.Context(), name, map[string]string{groupLabel: g.name})
+	node, err := g.cluster.AddNode(t.Context(), name, map[string]string{groupLabel: g.name})
 	if err != nil {
 		t.Fatal(err)
 	}
 	g.nodes = append(g.nodes, node)
 	t.Cleanup(func() {
-		if err := suite.cluster.RemoveNode(context.WithoutCancel(t.Context()), name); err != nil {
+		if err := g.cluster.RemoveNode(context.WithoutCancel(t.Context()), name); err != nil {
 			t.Error(err)
 		}
 	})
@@ -79,9 +85,9 @@ func (g *group) waitAgent(t *testing.T, node *harness.Node) {
 // explain prints what a person would ask for first.
 func (g *group) explain(t *testing.T) {
 	t.Helper()
-	out, err := suite.cluster.Kubectl(context.WithoutCancel(t.Context()), nil, "get", "cimg,nimg", "-o", "yaml", "--show-managed-fields=false")
+	out, err := g.cluster.Kubectl(context.WithoutCancel(t.Context()), nil, "get", "cimg,nimg", "-o", "yaml", "--show-managed-fields=false")
 	t.Logf("objects (%v):\n%s", err, out)
-	t.Logf("manager:\n%s", process.Tail(suite.cluster.Manager().LogPath, 40))
+	t.Logf("manager:\n%s", process.Tail(g.cluster.Manager().LogPath, 40))
 	for _, node := range g.nodes {
 		t.Logf("%s:\n%s", node.Program.Name, process.Tail(node.LogPath, 20))
 	}
@@ -118,14 +124,14 @@ func (g *group) apply(t *testing.T, name string, f *file, change func(*v1alpha1.
 	if change != nil {
 		change(&image.Spec)
 	}
-	if err := suite.client.Create(t.Context(), image); err != nil {
+	if err := g.client.Create(t.Context(), image); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { // before the nodes go, so that its finalizer ends
 		if t.Failed() {
 			g.explain(t)
 		}
-		err := suite.client.Delete(context.WithoutCancel(t.Context()), image)
+		err := g.client.Delete(context.WithoutCancel(t.Context()), image)
 		if err != nil && !apierrors.IsNotFound(err) {
 			t.Error(err)
 		}
@@ -135,7 +141,12 @@ func (g *group) apply(t *testing.T, name string, f *file, change func(*v1alpha1.
 // eventually repeats a check until it succeeds.
 func eventually(t *testing.T, what string, check func(ctx context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	eventuallyWithin(t, patience, what, check)
+}
+
+func eventuallyWithin(t *testing.T, limit time.Duration, what string, check func(ctx context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	for {
 		err := check(ctx)
@@ -144,7 +155,7 @@ func eventually(t *testing.T, what string, check func(ctx context.Context) error
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("%s: not within %s: %v", what, patience, err)
+			t.Fatalf("%s: not within %s: %v", what, limit, err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -153,9 +164,14 @@ func eventually(t *testing.T, what string, check func(ctx context.Context) error
 // waitCondition returns the image once the condition is True.
 func waitCondition(t *testing.T, name, condition string) *v1alpha1.CloudImage {
 	t.Helper()
+	return suite.waitCondition(t, name, condition)
+}
+
+func (w *world) waitCondition(t *testing.T, name, condition string) *v1alpha1.CloudImage {
+	t.Helper()
 	image := &v1alpha1.CloudImage{}
 	eventually(t, fmt.Sprintf("image %s %s", name, condition), func(ctx context.Context) error {
-		if err := suite.client.Get(ctx, client.ObjectKey{Name: name}, image); err != nil {
+		if err := w.client.Get(ctx, client.ObjectKey{Name: name}, image); err != nil {
 			return err
 		}
 		if !meta.IsStatusConditionTrue(image.Status.Conditions, condition) {

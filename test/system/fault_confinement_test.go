@@ -15,8 +15,8 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/test/harness"
 )
 
-// TestAgentIsConfinedToItsNode uses the agents' own tokens by hand.
-func TestAgentIsConfinedToItsNode(t *testing.T) {
+// TestFault26AgentWritesAnotherNodesObject uses the agents' own tokens by hand.
+func TestFault26AgentWritesAnotherNodesObject(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, "confined", 2)
 	for _, node := range g.nodes {
