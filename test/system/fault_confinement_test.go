@@ -25,7 +25,7 @@ func TestFault26AgentWritesAnotherNodesObject(t *testing.T) {
 		})
 	}
 	own, other := g.nodes[0].Name, g.nodes[1].Name
-	bound := clientOf(t, filepath.Join(filepath.Dir(g.nodes[0].Store), "kubeconfig"))
+	bound := clientOf(t, kubeconfigOf(g.nodes[0]))
 	unbound := filepath.Join(t.TempDir(), "kubeconfig")
 	err := suite.plane.WriteServiceAccountKubeconfig(t.Context(), unbound, harness.Namespace, "cloudimage-agent", nil)
 	if err != nil {
@@ -70,6 +70,7 @@ func clientOf(t *testing.T, kubeconfig string) client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	config.QPS = -1
 	c, err := client.New(config, client.Options{Scheme: suite.client.Scheme()})
 	if err != nil {
 		t.Fatal(err)

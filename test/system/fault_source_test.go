@@ -153,10 +153,9 @@ func TestFault30ClockOff(t *testing.T) {
 			var current atomic.Pointer[tls.Certificate]
 			current.Store(&wrong.certificate)
 			server := httptest.NewUnstartedServer(suite.origin)
-			server.TLS = &tls.Config{
-				GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.Load(), nil },
-				MinVersion:     tls.VersionTLS13,
-			}
+			server.TLS = &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				return &tls.Config{Certificates: []tls.Certificate{*current.Load()}, MinVersion: tls.VersionTLS13}, nil
+			}}
 			server.StartTLS()
 			t.Cleanup(server.Close)
 			create(t, &corev1.ConfigMap{ObjectMeta: inSources(name), Data: map[string]string{"ca.crt": now.pem + wrong.pem}})

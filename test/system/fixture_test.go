@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -87,7 +88,9 @@ func (g *group) explain(t *testing.T) {
 	t.Helper()
 	out, err := g.cluster.Kubectl(context.WithoutCancel(t.Context()), nil, "get", "cimg,nimg", "-o", "yaml", "--show-managed-fields=false")
 	t.Logf("objects (%v):\n%s", err, out)
-	t.Logf("manager:\n%s", process.Tail(g.cluster.Manager().LogPath, 40))
+	if manager := g.cluster.Manager(); manager != nil {
+		t.Logf("manager:\n%s", process.Tail(manager.LogPath, 40))
+	}
 	for _, node := range g.nodes {
 		t.Logf("%s:\n%s", node.Program.Name, process.Tail(node.LogPath, 20))
 	}
@@ -221,4 +224,24 @@ func sum(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return hex.EncodeToString(hash.Sum(nil))
+}
+
+// inBackground repeats something in so many goroutines until the returned function is called, or the test ends.
+func inBackground(t *testing.T, goroutines int, do func(ctx context.Context, round int)) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var running sync.WaitGroup
+	for range goroutines {
+		running.Go(func() {
+			for round := 0; ctx.Err() == nil; round++ {
+				do(ctx, round)
+			}
+		})
+	}
+	stop = func() {
+		cancel()
+		running.Wait()
+	}
+	t.Cleanup(stop)
+	return stop
 }
