@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +46,8 @@ func (c *ControlPlane) runAPIServer(ctx context.Context, name string, port int, 
 		return nil, fmt.Errorf("remove the log of an earlier run: %w", err)
 	}
 	p, err := process.Start(process.Command{
-		Name: name, Path: c.programs.KubeAPIServer, Dir: c.dir, LogPath: log, Args: append(apiServerArgs(port, c.identity), flags...),
+		Name: name, Path: c.programs.KubeAPIServer, Dir: c.dir, LogPath: log,
+		Args: slices.Concat(apiServerArgs(port, c.identity), c.flags, flags),
 	})
 	if err != nil {
 		return nil, err

@@ -28,6 +28,8 @@ type Options struct {
 	Repository string
 	// IgnoreEnvironment starts a control plane of our own even when KUBECONFIG names one.
 	IgnoreEnvironment bool
+	// APIServerArgs are added to those of kube-apiserver; they mean nothing to an external one.
+	APIServerArgs []string
 }
 
 // ControlPlane is an API server that answers.
@@ -45,6 +47,7 @@ type ControlPlane struct {
 	dir       string
 	programs  Programs
 	identity  *identity
+	flags     []string // of every API server, besides the usual ones
 	etcd      *process.Process
 	apiserver *process.Process
 }
@@ -79,7 +82,7 @@ func (c *ControlPlane) start(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
-	c.programs, c.KubectlPath = programs, programs.Kubectl
+	c.programs, c.KubectlPath, c.flags = programs, programs.Kubectl, options.APIServerArgs
 	if c.identity, err = newIdentity(c.dir); err != nil {
 		return err
 	}

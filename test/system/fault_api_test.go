@@ -60,7 +60,7 @@ func TestFault08APIServerAway(t *testing.T) {
 	if err := w.plane.StartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventuallyWithin(t, 2*patience, "the image, once the API server is back", func(ctx context.Context) error {
+	eventuallyWithin(t, 3*patience, "the image, once the API server is back", func(ctx context.Context) error {
 		return g.ready(ctx, "away", 1, f.digest)
 	})
 	if reports := w.answered(t, `resource="nodeimagecaches"`, `subresource="status"`, `verb="PATCH"`); reports != 1 {
@@ -265,7 +265,7 @@ func TestFault29WatchExpired(t *testing.T) {
 	if err := w.plane.StartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventuallyWithin(t, 2*patience, "what was changed and deleted behind everybody's back", func(ctx context.Context) error {
+	eventuallyWithin(t, 3*patience, "what was changed and deleted behind everybody's back", func(ctx context.Context) error {
 		image := &v1alpha1.CloudImage{}
 		err := w.client.Get(ctx, client.ObjectKey{Name: "expired-deleted"}, image)
 		if client.IgnoreNotFound(err) != nil || err == nil {
@@ -318,7 +318,7 @@ func TestFault29ConflictsAndThrottling(t *testing.T) {
 	})
 	second := g.serve(t, 2*mib, 2, origin.File{})
 	g.apply(t, "crowded-throttled", second, limit(1))
-	eventuallyWithin(t, 2*patience, "the image, while most requests are turned away", func(ctx context.Context) error {
+	eventuallyWithin(t, 3*patience, "the image, while most requests are turned away", func(ctx context.Context) error {
 		return g.ready(ctx, "crowded-throttled", 3, second.digest)
 	})
 	crowd()

@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"go.uber.org/goleak"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/scratch"
@@ -35,6 +37,7 @@ const atOnce = "5"
 func TestMain(m *testing.M) {
 	code := 1
 	flag.Parse()
+	log.SetLogger(logr.Discard()) // of the clients here; the programs' logs are files
 	stop, err := setUp()
 	if parallel := flag.Lookup("test.parallel"); err == nil && parallel.Value.String() == parallel.DefValue {
 		err = parallel.Value.Set(atOnce)
