@@ -137,6 +137,14 @@ func TestFault09EtcdRestored(t *testing.T) {
 	eventually(t, "the old image on both nodes", func(ctx context.Context) error {
 		return g.ready(ctx, "restored-old", 2, old.digest)
 	})
+	eventually(t, "both agents see that the young image is not listed", func(context.Context) error {
+		for _, node := range g.nodes {
+			if _, err := os.Lstat(filepath.Join(node.Store, "images", "restored-young")); err == nil {
+				return fmt.Errorf("node %s still has its name", node.Name)
+			}
+		}
+		return nil
+	})
 	g.requireSameFiles(t, before)
 	// Whoever applied the young image does so again.
 	g.apply(t, "restored-young", young, nil)
