@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -63,8 +64,17 @@ func TestFault08APIServerAway(t *testing.T) {
 	eventuallyWithin(t, 3*patience, "the image, once the API server is back", func(ctx context.Context) error {
 		return g.ready(ctx, "away", 1, f.digest)
 	})
-	if reports := w.answered(t, `resource="nodeimagecaches"`, `subresource="status"`, `verb="PATCH"`); reports != 1 {
-		t.Errorf("the node reported %d times after the outage, want once", reports)
+	const caches = `resource="nodeimagecaches"`
+	eventually(t, "the watches of manager, agent and this test", func(context.Context) error {
+		if watches := w.metric(t, "apiserver_longrunning_requests", caches, `verb="WATCH"`); watches < 3 {
+			return fmt.Errorf("there are %d", watches)
+		}
+		return nil
+	})
+	for quiet := time.Now().Add(2 * time.Second); time.Now().Before(quiet); time.Sleep(100 * time.Millisecond) {
+		if reports := w.answered(t, caches, `subresource="status"`, `verb="PATCH"`); reports != 1 {
+			t.Fatalf("the node reported %d times after the outage, want once", reports)
+		}
 	}
 	if again := suite.origin.BytesSent(f.urlPath) - sent; again > 0 {
 		t.Errorf("%d bytes were downloaded after the pull had ended", again)
@@ -72,7 +82,13 @@ func TestFault08APIServerAway(t *testing.T) {
 }
 
 // answered counts the answers of the API server since it was started, by labels of its metric.
-func (w *world) answered(t *testing.T, labels ...string) (sum int) {
+func (w *world) answered(t *testing.T, labels ...string) int {
+	t.Helper()
+	return w.metric(t, "apiserver_request_total", labels...)
+}
+
+// metric sums up the series of the API server's metric that have all the labels.
+func (w *world) metric(t *testing.T, metric string, labels ...string) (sum int) {
 	t.Helper()
 	text, err := w.cluster.Client.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
 	if err != nil {
@@ -81,7 +97,7 @@ func (w *world) answered(t *testing.T, labels ...string) (sum int) {
 	for line := range strings.Lines(string(text)) {
 		series, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
 		name, of, _ := strings.Cut(series, "{")
-		if name != "apiserver_request_total" || slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(of, l) }) {
+		if name != metric || slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(of, l) }) {
 			continue
 		}
 		count, err := strconv.ParseFloat(value, 64)
