@@ -151,10 +151,14 @@ func eventuallyWithin(t *testing.T, limit time.Duration, what string, check func
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
+	var err error
 	for {
-		err := check(ctx)
-		if err == nil {
+		last := check(ctx)
+		if last == nil {
 			return
+		}
+		if err == nil || ctx.Err() == nil { // the end of the time explains nothing
+			err = last
 		}
 		select {
 		case <-ctx.Done():
