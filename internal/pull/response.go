@@ -3,6 +3,7 @@ package pull
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"strings"
@@ -147,6 +148,9 @@ func (r *response) explain(err error) error {
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		e = failWith(SourceUnavailable, err, "the server's certificate cannot be trusted: give the authority that signed it")
+		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+			e = failWith(SourceUnavailable, err, "the server's certificate is not valid at this node's time: set its clock, or renew the certificate")
+		}
 		e.final = true
 	}
 	return e

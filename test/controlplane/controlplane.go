@@ -28,6 +28,8 @@ type Options struct {
 	Repository string
 	// IgnoreEnvironment starts a control plane of our own even when KUBECONFIG names one.
 	IgnoreEnvironment bool
+	// APIServerArgs are added to those of kube-apiserver; they mean nothing to an external one.
+	APIServerArgs []string
 }
 
 // ControlPlane is an API server that answers.
@@ -43,6 +45,9 @@ type ControlPlane struct {
 	folder *scratch.Dir
 
 	dir       string
+	programs  Programs
+	identity  *identity
+	flags     []string // of every API server, besides the usual ones
 	etcd      *process.Process
 	apiserver *process.Process
 }
@@ -77,26 +82,29 @@ func (c *ControlPlane) start(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
-	c.KubectlPath = programs.Kubectl
-	identity, err := newIdentity(c.dir)
+	c.programs, c.KubectlPath, c.flags = programs, programs.Kubectl, options.APIServerArgs
+	if c.identity, err = newIdentity(c.dir); err != nil {
+		return err
+	}
+	if err := c.startEtcd(ctx); err != nil {
+		return err
+	}
+	port, err := c.startAPIServer(ctx)
 	if err != nil {
 		return err
 	}
-	if err := c.startEtcd(ctx, programs.Etcd); err != nil {
-		return err
-	}
-	address, err := c.startAPIServer(ctx, programs.KubeAPIServer, identity)
-	if err != nil {
-		return err
-	}
-	c.Config = &rest.Config{
-		Host: "https://" + address, BearerToken: identity.adminToken,
-		TLSClientConfig: rest.TLSClientConfig{CAData: identity.caPEM},
+	c.Config = c.configFor(port)
+	c.KubeconfigPath = filepath.Join(c.dir, "admin.kubeconfig")
+	return c.WriteKubeconfig(c.KubeconfigPath, "admin", c.identity.adminToken)
+}
+
+func (c *ControlPlane) configFor(port int) *rest.Config {
+	return &rest.Config{
+		Host: "https://" + addressOf(port), BearerToken: c.identity.adminToken,
+		TLSClientConfig: rest.TLSClientConfig{CAData: c.identity.caPEM},
 		// Loopback and a server of our own: client-side throttling would only make tests slow.
 		QPS: -1,
 	}
-	c.KubeconfigPath = filepath.Join(c.dir, "admin.kubeconfig")
-	return c.WriteKubeconfig(c.KubeconfigPath, "admin", identity.adminToken)
 }
 
 // Stop ends the API server before etcd, because without etcd it hangs in its own shutdown, and removes their folder.
