@@ -62,6 +62,9 @@ type options struct {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "uninstall" {
+		os.Exit(runUninstall(ctrl.SetupSignalHandler(), os.Args[2:], os.Stderr))
+	}
 	opts, logger, err := parse(os.Args[1:])
 	switch {
 	case errors.Is(err, pflag.ErrHelp):

@@ -10,6 +10,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	// Roots for machines and container images that have none; a system's own go first.
+	_ "golang.org/x/crypto/x509roots/fallback"
 )
 
 // version is set by the build.
@@ -20,6 +23,7 @@ const usage = `node-agent pre-warms virtual-machine images on a node.
 Usage:
   node-agent run  [flags]       follow the orders for this node; what the DaemonSet runs
   node-agent pull [flags] URL   pull one image into a store, without Kubernetes
+  node-agent prepare [flags]    give the store to the agent's user; what its init container runs
   node-agent version            print the version
 
 Run 'node-agent COMMAND --help' for the flags of a command.
@@ -49,6 +53,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		return runAgent(ctx, args, stderr)
 	case "pull":
 		return runPull(ctx, args, stdout, stderr)
+	case "prepare":
+		return runPrepare(args, stderr)
 	case "version":
 		fmt.Fprintln(stdout, version)
 		return exitOK

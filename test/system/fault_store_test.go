@@ -59,24 +59,6 @@ func waitRestored(t *testing.T, node *harness.Node, name string, f *file, sentBe
 	}
 }
 
-func TestFault15TwoImagesOneDigest(t *testing.T) {
-	t.Parallel()
-	g := newGroup(t, "fault15", 1)
-	f := g.serve(t, 16*mib, 1, origin.File{})
-	g.apply(t, "fault15-a", f, nil)
-	g.apply(t, "fault15-b", f, nil)
-	waitCondition(t, "fault15-a", v1alpha1.ConditionReady)
-	waitCondition(t, "fault15-b", v1alpha1.ConditionReady)
-	if sent := suite.origin.BytesSent(f.urlPath); sent > f.size*5/4 {
-		t.Errorf("%d bytes were sent for one object of %d", sent, f.size)
-	}
-	remove(t, "fault15-a")
-	g.requireOnly(t, f.digest)
-	waitCondition(t, "fault15-b", v1alpha1.ConditionReady)
-	remove(t, "fault15-b")
-	g.requireOnly(t)
-}
-
 // TestFault07StoreUnusable gives an agent a folder that it must not use, as a disk does that is mounted in the wrong place.
 func TestFault07StoreUnusable(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+const (
+	managerName = "cloudimage-manager"
+	// listPage bounds one answer of the API server.
+	listPage = 500
+	// podsInterval is the time between two looks whether the managers are gone.
+	podsInterval = 500 * time.Millisecond
+)
+
+// runUninstall is the subcommand uninstall, which the chart runs before it deletes anything.
+func runUninstall(ctx context.Context, args []string, stderr io.Writer) int {
+	var namespace, store string
+	var timeout time.Duration
+	flags := pflag.NewFlagSet("uninstall", pflag.ContinueOnError)
+	flags.StringVar(&namespace, "namespace", "cloudimage-system", "namespace of the manager")
+	flags.StringVar(&store, "store", "/var/lib/cloudimage", "directory of the images on the nodes, to tell where they stay")
+	flags.DurationVar(&timeout, "timeout", 40*time.Second, "how long all of it may take")
+	flags.AddGoFlagSet(flag.CommandLine) // --kubeconfig
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "Prepares an uninstall: stops the managers, ends the finalizers of all cloud images and takes their labels off the nodes.\n\nFlags:\n%s", flags.FlagUsages())
+	}
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return 0
+		}
+		fmt.Fprintf(stderr, "manager uninstall: %v\n", err)
+		return 2
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := uninstallFrom(ctx, namespace, stderr); err != nil {
+		fmt.Fprintf(stderr, "manager uninstall: %v\n", err)
+		return 1
+	}
+	fmt.Fprintf(stderr, "The images stay on the nodes, in %s: a new installation adopts them. Remove the folder to get the space back.\n", store)
+	return 0
+}
+
+func uninstallFrom(ctx context.Context, namespace string, log io.Writer) error {
+	cfg, err := config.GetConfig()
+	if err != nil {
+		return fmt.Errorf("find the API server: %w", err)
+	}
+	cfg.QPS, cfg.Burst = writesPerSecond, writesBurst
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return fmt.Errorf("build the scheme: %w", err)
+	}
+	c, err := client.New(cfg, client.Options{Scheme: scheme})
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	return (&uninstaller{Client: c, namespace: namespace, log: log}).run(ctx)
+}
+
+// uninstaller ends what only a running manager would end.
+type uninstaller struct {
+	client.Client
+
+	namespace string
+	log       io.Writer
+}
+
+// run stops the managers first: one that saw the cloud images go would order the nodes to delete them, and it would
+// add the finalizers again.
+func (u *uninstaller) run(ctx context.Context) error {
+	if err := u.stopManagers(ctx); err != nil {
+		return err
+	}
+	return errors.Join(u.endFinalizers(ctx), u.unlabelNodes(ctx))
+}
+
+func (u *uninstaller) stopManagers(ctx context.Context) error {
+	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: u.namespace, Name: managerName}}
+	none := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":0}}`))
+	err := u.SubResource("scale").Patch(ctx, deployment, none, client.WithSubResourceBody(&autoscalingv1.Scale{}))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("scale the managers to none: %w", err)
+	}
+	labels := client.MatchingLabels{"app.kubernetes.io/name": "cloudimage-operator", "app.kubernetes.io/component": "manager"}
+	var left int
+	err = wait.PollUntilContextCancel(ctx, podsInterval, true, func(ctx context.Context) (bool, error) {
+		pods := &metav1.PartialObjectMetadataList{}
+		pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
+		if err := u.List(ctx, pods, client.InNamespace(u.namespace), labels); err != nil {
+			return false, err
+		}
+		left = len(pods.Items)
+		return left == 0, nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait for the managers to end, %d are left: %w", left, err)
+	}
+	fmt.Fprintln(u.log, "The managers have ended.")
+	return nil
+}
+
+func (u *uninstaller) endFinalizers(ctx context.Context) error {
+	var ended int
+	var failures []error
+	images := &v1alpha1.CloudImageList{}
+	for {
+		err := u.List(ctx, images, client.Limit(listPage), client.Continue(images.Continue))
+		if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
+			return nil // the CustomResourceDefinition is gone, and all images with it
+		}
+		if err != nil {
+			return fmt.Errorf("list the cloud images: %w", err)
+		}
+		for i := range images.Items {
+			image := &images.Items[i]
+			before := image.DeepCopy()
+			if !controllerutil.RemoveFinalizer(image, v1alpha1.Finalizer) {
+				continue
+			}
+			err := u.Patch(ctx, image, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+			if client.IgnoreNotFound(err) != nil {
+				failures = append(failures, fmt.Errorf("end the finalizer of cloud image %s: %w", image.Name, err))
+				continue
+			}
+			ended++
+		}
+		if images.Continue == "" {
+			fmt.Fprintf(u.log, "The finalizers of %d cloud images have ended.\n", ended)
+			return errors.Join(failures...)
+		}
+	}
+}
+
+// unlabelNodes takes the promise back that a node is warm: nobody is left to keep it.
+func (u *uninstaller) unlabelNodes(ctx context.Context) error {
+	var failures []error
+	nodes := &metav1.PartialObjectMetadataList{}
+	nodes.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NodeList"))
+	for {
+		if err := u.List(ctx, nodes, client.Limit(listPage), client.Continue(nodes.GetContinue())); err != nil {
+			return fmt.Errorf("list the nodes: %w", err)
+		}
+		for i := range nodes.Items {
+			node := &nodes.Items[i]
+			node.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
+			before := node.DeepCopy()
+			maps.DeleteFunc(node.Labels, func(key, _ string) bool { return strings.HasPrefix(key, v1alpha1.NodeLabelPrefix) })
+			if len(node.Labels) == len(before.Labels) {
+				continue
+			}
+			if err := u.Patch(ctx, node, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil {
+				failures = append(failures, fmt.Errorf("take the labels of images off node %s: %w", node.Name, err))
+			}
+		}
+		if nodes.GetContinue() == "" {
+			return errors.Join(failures...)
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+// TestPrepare needs root: nobody else may give files away.
+func TestPrepare(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may give files away")
+	}
+	store := filepath.Join(t.TempDir(), "store")
+	outside := filepath.Join(t.TempDir(), "outside")
+	for path, text := range map[string]string{outside: "", store + "/blobs/sha256/aa": "bytes", store + "/partial/p/journal": ""} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o444); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(outside, store+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	// As after a run that was killed in its midst: one folder is done, all above is not.
+	if err := os.Chown(store+"/partial/p", 65532, 65532); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		var stderr bytes.Buffer
+		if code := runPrepare([]string{"--store", store, "--owner", "65532:65532"}, &stderr); code != exitOK {
+			t.Fatalf("exit code %d: %s", code, &stderr)
+		}
+	}
+	err := filepath.WalkDir(store, func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && owner(t, path) != "65532:65532" && path != store+"/partial/p/journal" {
+			t.Errorf("%s belongs to %s", path, owner(t, path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner(t, outside) != "0:0" {
+		t.Errorf("the file behind a symbolic link belongs to %s now", owner(t, outside))
+	}
+}
+
+func owner(t *testing.T, path string) string {
+	t.Helper()
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		t.Fatal("no owner here")
+	}
+	return strconv.Itoa(int(stat.Uid)) + ":" + strconv.Itoa(int(stat.Gid))
+}
+
+func TestPrepareRefuses(t *testing.T) {
+	for _, args := range [][]string{
+		{"--owner", "nobody"}, {"--owner", "1"}, {"--owner", "1:2:3"}, {"--owner", "-1:0"}, {"--unknown"}, {"rest"},
+	} {
+		var stderr bytes.Buffer
+		if code := runPrepare(append([]string{"--store", t.TempDir()}, args...), &stderr); code != exitUsage || stderr.Len() == 0 {
+			t.Errorf("%q: exit code %d, %q", args, code, &stderr)
+		}
+	}
+	var stderr bytes.Buffer
+	if code := runPrepare([]string{"--store", filepath.Join(t.TempDir(), "missing")}, &stderr); code != exitError {
+		t.Errorf("a store that is not there: exit code %d", code)
+	}
+}

@@ -1,0 +1,219 @@
+package charttest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+const maximal = "testdata/maximal.yaml"
+
+func template(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := helm(t.Context(), t, "", append([]string{"template", release, built.chart, "--namespace", namespace}, args...)...)
+	if err != nil {
+		t.Fatalf("helm template %v: %v\n%s", args, err, out)
+	}
+	return out
+}
+
+// objects are the documents of a manifest by kind, namespace and name.
+func objects(t *testing.T, manifest string) map[string]*unstructured.Unstructured {
+	t.Helper()
+	all := map[string]*unstructured.Unstructured{}
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader([]byte(manifest)), 4096)
+	for {
+		object := &unstructured.Unstructured{}
+		err := decoder.Decode(&object.Object)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(object.Object) == 0 {
+			continue
+		}
+		key := fmt.Sprintf("%s %s/%s", object.GetKind(), object.GetNamespace(), object.GetName())
+		if all[key] != nil {
+			t.Errorf("%s is there twice", key)
+		}
+		all[key] = object
+	}
+}
+
+func TestLint(t *testing.T) {
+	t.Parallel()
+	for _, values := range [][]string{nil, {"--values", maximal}} {
+		out, err := helm(t.Context(), t, "", append([]string{"lint", "--strict", built.chart}, values...)...)
+		if err != nil {
+			t.Errorf("helm lint %v: %v\n%s", values, err, out)
+		}
+	}
+}
+
+// TestWrongValues: every file begins with a line `# want: ` and what Helm must say about it.
+func TestWrongValues(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/wrong/*.yaml")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d files of wrong values, want at least 10: %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			t.Parallel()
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, _, _ := strings.Cut(string(data), "\n")
+			want, found := strings.CutPrefix(first, "# want: ")
+			if !found {
+				t.Fatalf("%s does not begin with # want:", file)
+			}
+			out, err := helm(t.Context(), t, "", "template", release, built.chart, "--values", file)
+			if err == nil || !strings.Contains(out, want) {
+				t.Errorf("error %v, want one, with %q in:\n%s", err, want, out)
+			}
+		})
+	}
+}
+
+// TestSameAsKustomize: people without Helm get the same.
+func TestSameAsKustomize(t *testing.T) {
+	t.Parallel()
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(built.repository, "config", "default"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := resources.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := objects(t, string(manifest))
+	delete(want, "Namespace /"+namespace) // helm install --create-namespace makes it
+	got := objects(t, template(t))
+	maps.DeleteFunc(got, func(_ string, object *unstructured.Unstructured) bool {
+		return object.GetAnnotations()["helm.sh/hook"] != "" // kustomize knows no hooks
+	})
+	for _, all := range []map[string]*unstructured.Unstructured{want, got} {
+		for _, object := range all {
+			withoutHelm(object)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("config/default (-) and the chart (+) differ:\n%s", diff)
+	}
+}
+
+// withoutHelm removes what only Helm needs, and what says which program installed it.
+func withoutHelm(object *unstructured.Unstructured) {
+	labels := object.GetLabels()
+	for _, key := range []string{"helm.sh/chart", "app.kubernetes.io/managed-by", "app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/name"} {
+		delete(labels, key)
+	}
+	if len(labels) == 0 {
+		labels = nil
+	}
+	object.SetLabels(labels)
+	annotations := object.GetAnnotations()
+	delete(annotations, "helm.sh/resource-policy")
+	if len(annotations) == 0 {
+		annotations = nil
+	}
+	object.SetAnnotations(annotations)
+}
+
+// TestToggles: what is off is not rendered, and what is on is.
+func TestToggles(t *testing.T) {
+	t.Parallel()
+	has := func(manifest map[string]*unstructured.Unstructured, prefix string) bool {
+		for key := range manifest {
+			if strings.HasPrefix(key, prefix) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, c := range []struct {
+		name    string
+		set     string
+		object  string
+		without bool
+	}{
+		{"CustomResourceDefinitions", "crds.install=false", "CustomResourceDefinition ", true},
+		{"namespace of the sources", "sourceNamespace.create=false", "Namespace ", true},
+		{"disruption budget", "manager.podDisruptionBudget.enabled=false", "PodDisruptionBudget ", true},
+		{"priority class", "agent.priorityClass.create=false", "PriorityClass ", true},
+		{"network policies", "networkPolicy.enabled=false", "NetworkPolicy ", true},
+		{"pod monitors", "podMonitor.enabled=true,metrics.secure=false", "PodMonitor ", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if got := has(objects(t, template(t)), c.object); got != c.without {
+				t.Errorf("%s by default: %v, want %v", c.object, got, c.without)
+			}
+			if got := has(objects(t, template(t, "--set", c.set)), c.object); got == c.without {
+				t.Errorf("%s with %s: %v, want %v", c.object, c.set, got, !c.without)
+			}
+		})
+	}
+}
+
+// TestKeep: crds.keep is an annotation that Helm obeys; Secrets of people are kept in any case.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []bool{true, false} {
+		for key, object := range objects(t, template(t, "--set", fmt.Sprint("crds.keep=", keep))) {
+			policy := object.GetAnnotations()["helm.sh/resource-policy"]
+			want := ""
+			if strings.HasPrefix(key, "Namespace ") || keep && strings.HasPrefix(key, "CustomResourceDefinition ") {
+				want = "keep"
+			}
+			if policy != want {
+				t.Errorf("with crds.keep=%v the policy of %s is %q, want %q", keep, key, policy, want)
+			}
+		}
+	}
+}
+
+// TestNamespaces: no object and no rule names a namespace that the release is not in.
+func TestNamespaces(t *testing.T) {
+	t.Parallel()
+	out, err := helm(t.Context(), t, "", "template", release, built.chart, "--namespace", "elsewhere", "--set", "sourceNamespace.name=origins")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for number, line := range strings.Split(out, "\n") {
+		if strings.Contains(line, namespace) || strings.Contains(line, "cloudimage-sources") {
+			t.Errorf("line %d: %s", number+1, line)
+		}
+	}
+	policy := objects(t, out)["ValidatingAdmissionPolicy /cloudimage-agent-confinement"]
+	if policy == nil || !strings.Contains(fmt.Sprint(policy.Object), "system:serviceaccount:elsewhere:cloudimage-agent") {
+		t.Errorf("the policy does not confine the agents of the release's namespace: %v", policy)
+	}
+}
+
+func TestDigestGoesBeforeTag(t *testing.T) {
+	t.Parallel()
+	digest := "sha256:" + strings.Repeat("ab", 32)
+	out := template(t, "--set", "agent.image.digest="+digest, "--set", "image.tag=v9", "--set", "image.registry=mirror.example.com/ci")
+	for _, want := range []string{"image: mirror.example.com/ci/cloudimage-node-agent@" + digest, "image: mirror.example.com/ci/cloudimage-manager:v9"} {
+		if !strings.Contains(out, want+"\n") {
+			t.Errorf("no %q", want)
+		}
+	}
+}
