@@ -43,11 +43,12 @@ bench-pull: ## measure node-agent pull beside other tools, three hours; SIZE=256
 		$(if $(SIZE),-size='$(SIZE)') $(if $(ROUNDS),-rounds='$(ROUNDS)') $(if $(SCENARIOS),-scenarios='$(SCENARIOS)') $(if $(TOOLS),-tools='$(TOOLS)') $(if $(OUT),-out='$(abspath $(OUT))')
 
 .PHONY: generate
-generate: ## write deep copies, CRDs and RBAC from the markers in the code, and what the chart takes from config/
+generate: ## write deep copies, CRDs, RBAC and the table of metrics from the code, and what the chart takes from config/
 	@$(CONTROLLER_GEN) object:headerFile=test/tools/boilerplate.go.txt paths=./api/...
 	@$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
 	@$(CONTROLLER_GEN) rbac:roleName=cloudimage-manager,fileName=manager_role.yaml paths=./cmd/manager output:rbac:dir=config/rbac
 	@$(CONTROLLER_GEN) rbac:roleName=cloudimage-agent,fileName=agent_role.yaml paths=./cmd/node-agent output:rbac:dir=config/rbac
+	@go run ./test/metricstable docs/metrics.md
 	@go -C test/tools/release run ./chartfiles $(CURDIR)
 
 .PHONY: release

@@ -11,6 +11,8 @@
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=cloudimage-system,resources=leases,verbs=get;create;update;patch
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingadmissionpolicies;validatingadmissionpolicybindings,verbs=get;list;watch
 // +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
 package main
 
 import (
@@ -28,12 +30,12 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
@@ -51,7 +53,7 @@ const (
 type options struct {
 	namespace     string
 	agentSelector string
-	metricsAddr   string
+	metrics       controller.MetricsServer
 	healthAddr    string
 	leaderElect   bool
 	nodeLabels    bool
@@ -89,10 +91,12 @@ func parse(args []string) (options, logr.Logger, error) {
 	flags.StringVar(&opts.namespace, "namespace", "cloudimage-system", "namespace of the agents' Pods and of the leader's Lease")
 	flags.StringVar(&opts.agentSelector, "agent-selector", "app.kubernetes.io/name=cloudimage-operator,app.kubernetes.io/component=node-agent", "labels of the agents' Pods")
 	flags.BoolVar(&opts.leaderElect, "leader-elect", true, "act only while holding the Lease, so that several managers can run")
+	flags.StringVar(&opts.metrics.Address, "metrics-bind-address", ":8080", "address of /metrics; 0 to serve none")
+	flags.BoolVar(&opts.metrics.Secure, "metrics-secure", true, "serve /metrics over TLS, and only to those who may get that path; false for plain HTTP to everybody")
+	flags.StringVar(&opts.metrics.CertDir, "metrics-cert-dir", "", "directory of tls.crt and tls.key for /metrics; without it a certificate is made at each start")
 	flags.BoolVar(&opts.nodeLabels, "node-labels", true, "keep on every Node a label "+v1alpha1.NodeLabelPrefix+"<image> while the image is ready there; false leaves Nodes alone, also labels that are there")
 	flags.StringVar(&opts.agentAccount, "agent-service-account", "cloudimage-agent", "ServiceAccount of the agents, in --namespace")
 	flags.StringVar(&opts.confinement, "confinement-policy", "cloudimage-agent-confinement", "ValidatingAdmissionPolicy that is to confine each agent to its own node; the manager warns while it does not")
-	flags.StringVar(&opts.metricsAddr, "metrics-bind-address", ":8080", "address of /metrics; 0 to serve none")
 	flags.StringVar(&opts.healthAddr, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 to serve none")
 	logging := zap.Options{}
 	logging.BindFlags(flag.CommandLine)
@@ -116,13 +120,17 @@ func run(ctx context.Context, cfg *rest.Config, opts options) error {
 	if err != nil {
 		return fmt.Errorf("--agent-selector: %w", err)
 	}
+	serving, err := opts.metrics.Options()
+	if err != nil {
+		return err
+	}
 	agents := controller.AgentPods{Namespace: opts.namespace, Labels: agentLabels}
 	cfg.QPS, cfg.Burst = writesPerSecond, writesBurst
 	cfg.UserAgent = "cloudimage-manager/" + version
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme:                        scheme,
 		Cache:                         controller.ManagerCache(agents),
-		Metrics:                       metricsserver.Options{BindAddress: opts.metricsAddr},
+		Metrics:                       serving,
 		HealthProbeBindAddress:        opts.healthAddr,
 		LeaderElection:                opts.leaderElect,
 		LeaderElectionID:              "cloudimage-manager",
@@ -132,15 +140,16 @@ func run(ctx context.Context, cfg *rest.Config, opts options) error {
 	if err != nil {
 		return fmt.Errorf("create the manager: %w", err)
 	}
+	measured := controller.NewManagerMetrics(metrics.Registry)
 	planner := &controller.Planner{
-		Client: mgr.GetClient(), Agents: agents, Now: time.Now,
+		Client: measured.MeasureWrites(mgr.GetClient()), Agents: agents, Now: time.Now,
 		Events:  mgr.GetEventRecorder("cloudimage-manager"),
-		Metrics: controller.NewManagerMetrics(metrics.Registry),
+		Metrics: measured,
 	}
 	if err := planner.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the planner: %w", err)
 	}
-	if err := addOthers(mgr, opts); err != nil {
+	if err := addOthers(mgr, planner.Client, opts); err != nil {
 		return err
 	}
 	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
@@ -151,9 +160,9 @@ func run(ctx context.Context, cfg *rest.Config, opts options) error {
 
 // addOthers adds what works beside the planner: the labels of Nodes, and the
 // watch over the agents' confinement.
-func addOthers(mgr manager.Manager, opts options) error {
+func addOthers(mgr manager.Manager, c client.Client, opts options) error {
 	if opts.nodeLabels {
-		labeler := &controller.Labeler{Client: mgr.GetClient(), Now: time.Now}
+		labeler := &controller.Labeler{Client: c, Now: time.Now}
 		if err := labeler.SetupWithManager(mgr); err != nil {
 			return fmt.Errorf("set up the node labels: %w", err)
 		}

@@ -115,9 +115,9 @@ func printSuccess(config pullConfig, r pull.Result, stdout, stderr io.Writer) in
 
 // summary describes a result for people.
 func summary(r pull.Result) string {
-	text := fmt.Sprintf("path    %s\ndigest  %s\nsize    %s\nformat  %s", r.Path, r.Digest, formatBytes(r.SizeBytes), r.Format)
+	text := fmt.Sprintf("path    %s\ndigest  %s\nsize    %s\nformat  %s", r.Path, r.Digest, pull.FormatBytes(r.SizeBytes), r.Format)
 	if r.Format == pull.FormatQcow2 {
-		text += fmt.Sprintf(", a disk of %s", formatBytes(r.VirtualSizeBytes))
+		text += fmt.Sprintf(", a disk of %s", pull.FormatBytes(r.VirtualSizeBytes))
 	}
 	if r.AlreadyPresent {
 		return text + "\ntime    the store held these bytes already; nothing was fetched\n"
@@ -126,9 +126,9 @@ func summary(r pull.Result) string {
 	if r.Connections > 1 {
 		connections = fmt.Sprintf("%d connections", r.Connections)
 	}
-	text += fmt.Sprintf("\ntime    %s, %s/s over %s", r.Duration.Round(10*time.Millisecond), formatBytes(r.AverageBytesPerSecond), connections)
+	text += fmt.Sprintf("\ntime    %s, %s/s over %s", r.Duration.Round(10*time.Millisecond), pull.FormatBytes(r.AverageBytesPerSecond), connections)
 	if r.ResumedBytes > 0 {
-		text += fmt.Sprintf(", after %s of an earlier pull", formatBytes(r.ResumedBytes))
+		text += fmt.Sprintf(", after %s of an earlier pull", pull.FormatBytes(r.ResumedBytes))
 	}
 	if r.Retries > 0 {
 		text += fmt.Sprintf(", %d retries", r.Retries)
@@ -149,9 +149,9 @@ func printFailure(config pullConfig, r pull.Result, err error, stdout, stderr io
 }
 
 func printInterrupted(config pullConfig, last pull.Progress, stderr io.Writer) {
-	fmt.Fprintf(stderr, "node-agent pull: interrupted after %s", formatBytes(last.BytesCompleted))
+	fmt.Fprintf(stderr, "node-agent pull: interrupted after %s", pull.FormatBytes(last.BytesCompleted))
 	if last.TotalBytes > 0 {
-		fmt.Fprintf(stderr, " of %s", formatBytes(last.TotalBytes))
+		fmt.Fprintf(stderr, " of %s", pull.FormatBytes(last.TotalBytes))
 	}
 	fmt.Fprintf(stderr, ". What the server can continue is kept in the store %s.\n"+
 		"Run the same command again to go on.\n", config.store)

@@ -61,11 +61,11 @@ func (d *lineDisplay) end(bool) {}
 
 // progressLine describes progress in one line.
 func progressLine(p pull.Progress, rate float64) string {
-	done := formatBytes(p.BytesCompleted)
+	done := pull.FormatBytes(p.BytesCompleted)
 	if p.TotalBytes > 0 {
-		done = fmt.Sprintf("%3d %%  %s of %s", 100*p.BytesCompleted/p.TotalBytes, done, formatBytes(p.TotalBytes))
+		done = fmt.Sprintf("%3d %%  %s of %s", 100*p.BytesCompleted/p.TotalBytes, done, pull.FormatBytes(p.TotalBytes))
 	}
-	return fmt.Sprintf("%s  %s/s  %s  %s", done, formatBytes(int64(rate)), connectionsText(p.Connections), timeLeft(p, rate))
+	return fmt.Sprintf("%s  %s/s  %s  %s", done, pull.FormatBytes(int64(rate)), connectionsText(p.Connections), timeLeft(p, rate))
 }
 
 func connectionsText(n int) string {
@@ -116,12 +116,12 @@ func newBarDisplay(w io.Writer) *barDisplay {
 		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string {
 			s := latest().progress
 			if s.TotalBytes == 0 {
-				return formatBytes(s.BytesCompleted) + " "
+				return pull.FormatBytes(s.BytesCompleted) + " "
 			}
-			return fmt.Sprintf("%3d %% of %s ", 100*s.BytesCompleted/s.TotalBytes, formatBytes(s.TotalBytes))
+			return fmt.Sprintf("%3d %% of %s ", 100*s.BytesCompleted/s.TotalBytes, pull.FormatBytes(s.TotalBytes))
 		})),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
-			return fmt.Sprintf(" %s/s  %s  %s", formatBytes(int64(shown.rate)), connectionsText(shown.progress.Connections), timeLeft(shown.progress, shown.rate))
+			return fmt.Sprintf(" %s/s  %s  %s", pull.FormatBytes(int64(shown.rate)), connectionsText(shown.progress.Connections), timeLeft(shown.progress, shown.rate))
 		})),
 	)
 	return d
@@ -178,22 +178,4 @@ func (m *rateMeter) bytesPerSecond() float64 {
 		return 0
 	}
 	return float64(last.bytes-first.bytes) / seconds
-}
-
-// formatBytes writes a number of bytes with a binary unit and three digits.
-func formatBytes(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
-	value, unit := float64(n), 0
-	for value >= 1000 && unit < len(units)-1 {
-		value /= 1024
-		unit++
-	}
-	switch {
-	case unit == 0 || value >= 100:
-		return fmt.Sprintf("%.0f %s", value, units[unit])
-	case value >= 10:
-		return fmt.Sprintf("%.1f %s", value, units[unit])
-	default:
-		return fmt.Sprintf("%.2f %s", value, units[unit])
-	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
@@ -26,7 +25,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
@@ -47,10 +45,11 @@ type agentOptions struct {
 	hostConnections int
 	denyCIDRs       []string
 	allowCIDRs      []string
-	metricsAddr     string
+	metrics         controller.MetricsServer
 	healthAddr      string
 
 	addresses pull.AddressPolicy
+	storeOptions
 }
 
 // runAgent is the subcommand run.
@@ -89,7 +88,10 @@ func parseAgent(args []string, stderr io.Writer) (agentOptions, logr.Logger, err
 	flags.IntVar(&opts.hostConnections, "node-max-connections-per-host", 0, "most connections of this node to one server; 0 is no limit")
 	flags.StringSliceVar(&opts.denyCIDRs, "deny-cidr", nil, "network that no image may come from, besides loopback, link-local, multicast and cloud metadata; repeatable")
 	flags.StringSliceVar(&opts.allowCIDRs, "allow-cidr", nil, "network that images may come from although it is denied; repeatable")
-	flags.StringVar(&opts.metricsAddr, "metrics-bind-address", ":8080", "address of /metrics; 0 to serve none")
+	opts.addFlags(flags)
+	flags.StringVar(&opts.metrics.Address, "metrics-bind-address", ":8080", "address of /metrics; 0 to serve none")
+	flags.BoolVar(&opts.metrics.Secure, "metrics-secure", true, "serve /metrics over TLS, and only to those who may get that path; false for plain HTTP to everybody")
+	flags.StringVar(&opts.metrics.CertDir, "metrics-cert-dir", "", "directory of tls.crt and tls.key for /metrics; without it a certificate is made at each start")
 	flags.StringVar(&opts.healthAddr, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 to serve none")
 	logging := zap.Options{}
 	logging.BindFlags(flag.CommandLine)
@@ -116,6 +118,9 @@ func (o *agentOptions) check(rest []string) error {
 	case o.nodeRate < 0 || o.nodeConnections < 0 || o.hostConnections < 0:
 		return errors.New("a limit of the node must be positive, or 0 for none")
 	}
+	if err := o.parse(); err != nil {
+		return err
+	}
 	o.addresses.Deny = pull.DefaultDeny()
 	for _, list := range []struct {
 		flag  string
@@ -139,11 +144,15 @@ func serve(ctx context.Context, cfg *rest.Config, opts agentOptions, logger logr
 	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return fmt.Errorf("build the scheme: %w", err)
 	}
+	serving, err := opts.metrics.Options()
+	if err != nil {
+		return err
+	}
 	cfg.UserAgent = "cloudimage-node-agent/" + version
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme:                 scheme,
 		Cache:                  controller.AgentCache(opts.node),
-		Metrics:                metricsserver.Options{BindAddress: opts.metricsAddr},
+		Metrics:                serving,
 		HealthProbeBindAddress: opts.healthAddr,
 	})
 	if err != nil {
@@ -165,19 +174,17 @@ type agent struct {
 	logger   logr.Logger
 	metrics  *controller.AgentMetrics
 	reporter atomic.Pointer[controller.Reporter]
+	unopened atomic.Pointer[error] // why the store could not be opened the last time
 }
 
-// Start is called by the manager and returns when the context ends.
+// Start is called by the manager and returns when the context ends, or when the
+// store has to be opened by a new process.
 func (a *agent) Start(ctx context.Context) error {
-	store, err := pull.Open(ctx, a.opts.store, pull.OpenOptions{
-		Wait: true, Logger: slog.New(logr.ToSlogHandler(a.logger)),
-		MaxBytesPerSecond: a.opts.nodeRate, MaxConnections: a.opts.nodeConnections, MaxConnectionsPerHost: a.opts.hostConnections,
-	})
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return fmt.Errorf("open the store %s: %w", a.opts.store, err)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	store := a.open(ctx)
+	if store == nil {
+		return nil
 	}
 	defer func() { _ = store.Close() }() // nothing is pending: every pull syncs what it publishes
 	a.logger.Info("store opened", "path", a.opts.store)
@@ -187,13 +194,14 @@ func (a *agent) Start(ctx context.Context) error {
 	node := &nodeStore{
 		store: store, addresses: a.opts.addresses,
 		sources:   &controller.Sources{Reader: a.mgr.GetAPIReader(), Namespace: a.opts.sourceNamespace},
-		userAgent: fmt.Sprintf("cloudimage-node-agent/%s (%s)", version, a.opts.node),
+		userAgent: fmt.Sprintf("cloudimage-node-agent/%s (%s)", version, a.opts.node), metrics: a.metrics, replaced: stop,
 	}
 	images := controller.NewImages(ctx, node, controller.ImagesOptions{
 		Concurrent: a.opts.concurrentPulls, Now: time.Now, Random: rand.Float64, Metrics: a.metrics, Log: a.logger.WithName("images"),
 		AccessVersion: node.sources.Version,
 	})
 	defer images.Stop()
+	defer a.scrub(ctx, store, images)()
 	reporter := &controller.Reporter{
 		Client: a.mgr.GetClient(), Node: a.opts.node, Version: version, Store: node, Images: images,
 		Metrics: a.metrics, Now: time.Now, Random: rand.Float64,
@@ -206,6 +214,9 @@ func (a *agent) Start(ctx context.Context) error {
 	}
 	a.reporter.Store(reporter)
 	<-ctx.Done()
+	if cause := context.Cause(ctx); errors.Is(cause, pull.ErrReplaced) {
+		return fmt.Errorf("the agent starts anew: %w", cause)
+	}
 	return nil
 }
 
@@ -213,6 +224,9 @@ func (a *agent) Start(ctx context.Context) error {
 func (a *agent) ready(*http.Request) error {
 	reporter := a.reporter.Load()
 	if reporter == nil {
+		if err := a.unopened.Load(); err != nil {
+			return *err
+		}
 		return fmt.Errorf("waiting for the store %s or the API server", a.opts.store)
 	}
 	return reporter.Healthy()

@@ -20,6 +20,8 @@ type nodeStore struct {
 	sources   *controller.Sources
 	addresses pull.AddressPolicy
 	userAgent string
+	metrics   *controller.AgentMetrics
+	replaced  func(error) // is told when the store must be opened anew
 }
 
 var _ controller.Store = (*nodeStore)(nil)
@@ -36,7 +38,12 @@ func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, prog
 	}
 	maps.Copy(request.Header, access.Header)
 	request.RootCAs = access.RootCAs
-	result, err := n.store.Pull(ctx, request, func(p pull.Progress) { progress(p.BytesCompleted) })
+	transfer := n.metrics.NewTransfer()
+	defer transfer.End()
+	result, err := n.store.Pull(ctx, request, func(p pull.Progress) {
+		transfer.Observe(p.TransferredBytes, p.Retries, p.Connections)
+		progress(p.BytesCompleted)
+	})
 	return pulled(result), cause(err)
 }
 
@@ -94,12 +101,35 @@ func (n *nodeStore) Linked() ([]string, error) {
 }
 
 // Room implements controller.Store.
-func (n *nodeStore) Room() (v1alpha1.StorageStatus, error) {
+func (n *nodeStore) Room() (controller.Room, error) {
 	usage, err := n.store.Usage()
-	return v1alpha1.StorageStatus{
-		CapacityBytes: usage.CapacityBytes, AvailableBytes: usage.AvailableBytes, BlobBytes: usage.BlobBytes,
-	}, err
+	totals := n.store.Totals()
+	return controller.Room{
+		StorageStatus: v1alpha1.StorageStatus{
+			CapacityBytes: usage.CapacityBytes, AvailableBytes: usage.AvailableBytes, BlobBytes: usage.BlobBytes,
+		},
+		ReservedBytes: usage.ReservedBytes, QuarantineBytes: usage.QuarantineBytes,
+		ScrubbedBytes: totals.ScrubbedBytes, CorruptBlobs: totals.CorruptBlobs, EvictedBlobs: totals.EvictedBlobs, Scrubbed: totals.Scrubbed,
+	}, errors.Join(err, n.Check())
 }
+
+// Check implements controller.Store. A store whose directory was replaced has to
+// be opened anew, and in a Pod only another container sees the new one.
+func (n *nodeStore) Check() error {
+	err := n.store.Check()
+	if errors.Is(err, pull.ErrReplaced) {
+		n.replaced(err)
+	}
+	return err
+}
+
+// Holds implements controller.Store.
+func (n *nodeStore) Holds(name, digest string, sizeBytes int64) bool {
+	return n.store.Holds(name, digest, sizeBytes)
+}
+
+// Keep implements controller.Store.
+func (n *nodeStore) Keep(digests []string) { n.store.Keep(digests) }
 
 // cause is the error without the URL in front of it: the order names it already,
 // and a report has little room.

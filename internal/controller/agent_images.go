@@ -28,6 +28,9 @@ type Images struct {
 
 	mu      sync.Mutex
 	synced  bool
+	storage error         // why the store was not usable at the last look
+	space   Room          // at the last look
+	woken   chan struct{} // closed when the store may have room, or work, again
 	entries map[string]*entry
 	// tails are the ends of the last worker of each name, also of a forgotten one:
 	// two workers never touch one link at the same time.
@@ -39,6 +42,7 @@ type entry struct {
 	order  v1alpha1.AssignedImage
 	status v1alpha1.ImageStatus
 	cancel context.CancelFunc
+	lost   string // why bytes that were ready have to be fetched again
 }
 
 // ImagesOptions are what Images needs besides the store.
@@ -59,11 +63,13 @@ type ImagesOptions struct {
 // Stop ends it too, and waits.
 func NewImages(ctx context.Context, store Store, options ImagesOptions) *Images {
 	ctx, stop := context.WithCancel(ctx)
-	return &Images{
+	im := &Images{
 		ImagesOptions: options, store: store,
 		pulls: make(chan struct{}, options.Concurrent), adopts: make(chan struct{}, 1), changed: make(chan struct{}, 1),
-		ctx: ctx, stop: stop, entries: map[string]*entry{}, tails: map[string]chan struct{}{},
+		ctx: ctx, stop: stop, entries: map[string]*entry{}, tails: map[string]chan struct{}{}, woken: make(chan struct{}),
 	}
+	im.workers.Go(im.guard)
+	return im
 }
 
 // Stop cancels all pulls and waits for them.
@@ -100,6 +106,19 @@ func (im *Images) Sync(orders []v1alpha1.AssignedImage, reported []v1alpha1.Imag
 			im.forget(name, e)
 		}
 	}
+	im.keep()
+}
+
+// keep tells the store what the orders name, so that nothing of it is evicted
+// before it is linked. The caller holds mu.
+func (im *Images) keep() {
+	var digests []string
+	for _, e := range im.entries {
+		if e.order.Action != v1alpha1.ActionRemove {
+			digests = append(digests, e.order.Digest, e.status.Digest)
+		}
+	}
+	im.store.Keep(slices.DeleteFunc(digests, func(digest string) bool { return digest == "" }))
 }
 
 // sameWork tells whether a new order asks for what the last one did. Editing a
@@ -135,7 +154,7 @@ func (im *Images) start(order v1alpha1.AssignedImage, reported *v1alpha1.ImageSt
 		e.cancel()
 	}
 	if e.status.Revision != order.Revision || e.status.State == "" {
-		e.status = v1alpha1.ImageStatus{Name: order.Name, Revision: order.Revision, State: v1alpha1.StatePending}
+		e.status, e.lost = v1alpha1.ImageStatus{Name: order.Name, Revision: order.Revision, State: v1alpha1.StatePending}, ""
 		im.signal()
 	}
 	e.order = order

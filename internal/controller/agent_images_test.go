@@ -28,6 +28,10 @@ type memoryStore struct {
 	running int
 	most    int   // pulls that ran at the same time
 	limit   int32 // connections of the last pull
+	adopts  int
+	room    Room
+	broken  error // why the store is not usable; pulls fail then at once
+	kept    []string
 }
 
 type reasonError string
@@ -61,6 +65,9 @@ func (m *memoryStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, pr
 	if digest == "" {
 		digest = digestB
 	}
+	if m.broken != nil {
+		return Pulled{}, m.broken
+	}
 	m.blobs[digest], m.links[image.Name] = true, digest
 	return Pulled{Digest: digest, SizeBytes: 5 << 20, AverageBytesPerSecond: 1 << 20}, nil
 }
@@ -68,6 +75,7 @@ func (m *memoryStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, pr
 func (m *memoryStore) Adopt(_ context.Context, image v1alpha1.AssignedImage) (Pulled, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.adopts++
 	if !m.blobs[image.Digest] {
 		return Pulled{}, ErrNotOnDisk
 	}
@@ -100,7 +108,53 @@ func (m *memoryStore) Linked() ([]string, error) {
 	return names, nil
 }
 
-func (m *memoryStore) Room() (v1alpha1.StorageStatus, error) { return v1alpha1.StorageStatus{}, nil }
+func (m *memoryStore) Room() (Room, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.room, m.broken
+}
+
+func (m *memoryStore) Check() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.broken
+}
+
+func (m *memoryStore) Holds(name, digest string, _ int64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.blobs[digest] && m.links[name] == digest
+}
+
+func (m *memoryStore) Keep(digests []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept = slices.Sorted(slices.Values(digests))
+}
+
+func (m *memoryStore) pulled() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.pulls
+}
+
+func (m *memoryStore) adopted() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.adopts
+}
+
+func (m *memoryStore) keeps() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.kept)
+}
+
+func (m *memoryStore) link(name string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.links[name]
+}
 
 // state is every image as "name state reason", and every link and blob.
 func state(im *Images, m *memoryStore) []string {

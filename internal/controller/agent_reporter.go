@@ -57,9 +57,9 @@ func (r *Reporter) Reconcile(ctx context.Context, request reconcile.Request) (re
 	}
 	r.Images.Sync(object.Spec.Images, object.Status.Images)
 	room, storage := r.Store.Room()
-	r.Metrics.observeRoom(room, storage)
+	r.Metrics.observeRoom(room)
 	now := r.Now()
-	next := report(&object, r.Images.Statuses(), room, storage, r.Version, now)
+	next := report(&object, r.Images.Statuses(), room.StorageStatus, storage, r.Version, now)
 	switch worthOf(object.Status, next, object.Spec.Images) {
 	case worthNothing:
 		r.setHealth(storage)

@@ -1,12 +1,14 @@
 package controller
 
 import (
+	"context"
 	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
@@ -17,6 +19,12 @@ func report(cache *v1alpha1.NodeImageCache, images []v1alpha1.ImageStatus, room 
 		NodeUID: cache.Spec.NodeUID, ObservedGeneration: cache.Generation, AgentVersion: version,
 		Storage: room, Images: images, Conditions: slices.Clone(cache.Status.Conditions),
 	}
+	setStorage(&status, storage, now)
+	return status
+}
+
+// setStorage writes into a status whether the store is usable.
+func setStorage(status *v1alpha1.NodeImageCacheStatus, storage error, now time.Time) {
 	condition := metav1.Condition{
 		Type: v1alpha1.ConditionStorageReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonStorageUsable,
 		Message: "the store can be read and written", LastTransitionTime: metav1.Time{Time: now.Truncate(time.Second)},
@@ -25,7 +33,22 @@ func report(cache *v1alpha1.NodeImageCache, images []v1alpha1.ImageStatus, room 
 		condition.Status, condition.Reason, condition.Message = metav1.ConditionFalse, reasonOf(storage), clip(storage.Error())
 	}
 	meta.SetStatusCondition(&status.Conditions, condition)
-	return status
+}
+
+// ReportStorage tells in the node's object that the store cannot be opened. What
+// the object says of images stays: nobody can tell anything else.
+func ReportStorage(ctx context.Context, c client.Client, node string, storage error, now time.Time) error {
+	var object v1alpha1.NodeImageCache
+	if err := c.Get(ctx, client.ObjectKey{Name: node}, &object); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	updated := object.DeepCopy()
+	setStorage(&updated.Status, storage, now)
+	if equality.Semantic.DeepEqual(object.Status, updated.Status) {
+		return nil
+	}
+	updated.Status.NodeUID, updated.Status.ObservedGeneration = object.Spec.NodeUID, object.Generation
+	return client.IgnoreNotFound(c.Status().Patch(ctx, updated, client.MergeFrom(&object)))
 }
 
 // worth tells how much a new status deserves to be written.

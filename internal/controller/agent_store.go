@@ -12,6 +12,7 @@ import (
 type Store interface {
 	Puller
 	Shelf
+	Keeper
 }
 
 // Puller brings images onto the disk. An error tells its reason, see reasonOf.
@@ -33,8 +34,34 @@ type Shelf interface { //nolint:interfacebloat // these are one subject
 	Purge(image v1alpha1.AssignedImage) error
 	// Linked are the names of the images that have a link.
 	Linked() ([]string, error)
-	// Room is the space of the store's filesystem.
-	Room() (v1alpha1.StorageStatus, error)
+	// Room is the space of the store's filesystem and what the store takes of it. An
+	// error says why the store is not usable, and may come with a measurement.
+	Room() (Room, error)
+}
+
+// Keeper tells whether what lies on the disk is still what it was. None of its
+// methods reads the bytes of an image.
+type Keeper interface {
+	// Check tells why the store is not usable, if it is not.
+	Check() error
+	// Holds tells whether the image's link leads to a file of that digest and size
+	// that nobody found wrong.
+	Holds(name, digest string, sizeBytes int64) bool
+	// Keep names the digests that are not to be evicted, linked or not.
+	Keep(digests []string)
+}
+
+// Room is the space of a store.
+type Room struct {
+	v1alpha1.StorageStatus
+	// ReservedBytes are of pulls that run or wait, QuarantineBytes of images that
+	// were found wrong.
+	ReservedBytes, QuarantineBytes int64
+	// What the store did since the agent was started: bytes that the scrub read,
+	// images that were found wrong, images that were deleted to make room.
+	ScrubbedBytes, CorruptBlobs, EvictedBlobs uint64
+	// Scrubbed is when every image had been read within the scrub's interval.
+	Scrubbed time.Time
 }
 
 // Pulled is an image that lies verified on the disk.

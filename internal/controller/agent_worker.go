@@ -16,14 +16,32 @@ func (im *Images) carryOut(ctx context.Context, order v1alpha1.AssignedImage) {
 		im.remove(ctx, order)
 		return
 	}
-	if im.adopt(ctx, order) || order.Action != v1alpha1.ActionPull {
-		return
+	access := "" // to the source, before the last pull
+	im.retry(ctx, order, func() error {
+		return im.warm(ctx, order, func() error {
+			access = im.accessVersion(ctx, order)
+			return im.pull(ctx, order)
+		})
+	})
+	if order.Action == v1alpha1.ActionPull {
+		im.awaitNewAccess(ctx, order, access)
 	}
-	access := im.accessVersion(ctx, order)
-	if !im.failedForGood(order) {
-		im.retry(ctx, order, func() error { return im.pull(ctx, order) })
+}
+
+// warm makes an image Ready, as far as its order allows.
+func (im *Images) warm(ctx context.Context, order v1alpha1.AssignedImage, pull func() error) error {
+	err := im.adopt(ctx, order)
+	pulls := order.Action == v1alpha1.ActionPull
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, ErrNotOnDisk) && (!pulls || classOf(reasonOf(err)) == classTerminal):
+		return err
+	case !pulls || im.failedForGood(order):
+		return nil
+	default:
+		return pull()
 	}
-	im.awaitNewAccess(ctx, order, access)
 }
 
 // failedForGood tells whether this revision ended with an error on this node, as
@@ -33,41 +51,51 @@ func (im *Images) failedForGood(order v1alpha1.AssignedImage) bool {
 	return status.State == v1alpha1.StateFailed && classOf(status.Reason) == classTerminal && status.Retry >= order.Retry
 }
 
-// adopt takes bytes that lie on the disk already, and tells whether it did.
-func (im *Images) adopt(ctx context.Context, order v1alpha1.AssignedImage) bool {
+// adopt takes bytes that lie on the disk already. The error is ErrNotOnDisk when
+// there are none.
+//
+// What was Ready, before a restart of the agent perhaps, stays so if link and size
+// are right: its bytes were verified once, and the scrub reads first what this
+// process has not verified. Anything else is hashed before it counts.
+func (im *Images) adopt(ctx context.Context, order v1alpha1.AssignedImage) error {
 	known := im.statusOf(order.Name)
-	if order.Digest == "" && known.State == v1alpha1.StateReady {
-		order.Digest = known.Digest // what this node found for the same revision
+	if known.State == v1alpha1.StateReady {
+		if order.Digest == "" {
+			order.Digest = known.Digest // what this node found for the same revision
+		}
+		if order.Digest == known.Digest && im.store.Holds(order.Name, known.Digest, known.SizeBytes) {
+			return nil
+		}
 	}
 	if order.Digest == "" {
-		im.notAdopted(ctx, order, ErrNotOnDisk)
-		return false
+		return im.notAdopted(ctx, order, ErrNotOnDisk)
 	}
 	if !acquire(ctx, im.adopts) {
-		return false
+		return ctx.Err()
 	}
 	pulled, err := im.store.Adopt(ctx, order)
 	<-im.adopts
 	if err != nil {
-		im.notAdopted(ctx, order, err)
-		return false
+		return im.notAdopted(ctx, order, err)
 	}
 	im.succeed(ctx, order, pulled)
-	return true
+	return nil
 }
 
 // notAdopted notes that the bytes are not on the disk. Why an earlier pull failed
 // is still the best answer to that.
-func (im *Images) notAdopted(ctx context.Context, order v1alpha1.AssignedImage, err error) {
+func (im *Images) notAdopted(ctx context.Context, order v1alpha1.AssignedImage, err error) error {
+	lost := im.whyLost(order.Name)
 	im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) {
 		switch {
 		case !errors.Is(err, ErrNotOnDisk):
 			fail(s, err)
 		case s.State != v1alpha1.StateFailed:
 			forgetBytes(s)
-			s.State, s.Reason, s.Message = v1alpha1.StatePending, "", ""
+			s.State, s.Reason, s.Message = v1alpha1.StatePending, "", lost
 		}
 	})
+	return err
 }
 
 // pull fetches the image once, when its turn on this node comes.
@@ -77,9 +105,10 @@ func (im *Images) pull(ctx context.Context, order v1alpha1.AssignedImage) error 
 	}
 	defer func() { <-im.pulls }()
 	order = im.latest(order)
+	lost := im.whyLost(order.Name)
 	im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) {
 		forgetBytes(s)
-		s.State, s.Reason, s.Message = v1alpha1.StatePulling, "", ""
+		s.State, s.Reason, s.Message = v1alpha1.StatePulling, "", lost
 		s.Attempts++
 		s.Retry = order.Retry
 		s.StartTime = im.stamp()
@@ -121,6 +150,10 @@ func (im *Images) succeed(ctx context.Context, order v1alpha1.AssignedImage, pul
 	})
 	im.mu.Lock()
 	defer im.mu.Unlock()
+	if e := im.entries[order.Name]; e != nil && ctx.Err() == nil {
+		e.lost = ""
+	}
+	im.keep()
 	for _, e := range im.entries {
 		if e.order.Action == v1alpha1.ActionHold && e.order.Digest == pulled.Digest && e.status.State != v1alpha1.StateReady {
 			held := e.order
@@ -146,6 +179,7 @@ func (im *Images) remove(ctx context.Context, order v1alpha1.AssignedImage) {
 			im.entries[order.Name].status = v1alpha1.ImageStatus{}
 			im.signal()
 		}
+		im.wake()
 		return nil
 	})
 }
@@ -184,7 +218,11 @@ func (im *Images) retry(ctx context.Context, order v1alpha1.AssignedImage, try f
 		}
 		im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) { fail(s, err) })
 		pause, again := backoff(classOf(reasonOf(err)), failures, retryAfterOf(err), im.Random())
-		if !again || !sleep(ctx, pause) {
+		if !again {
+			return
+		}
+		im.Metrics.retried(err)
+		if !im.rest(ctx, pause, reasonOf(err)) {
 			return
 		}
 	}

@@ -53,6 +53,7 @@ func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	plan := MakePlan(snapshot, p.memory, started)
 	p.memory.tallies = plan.tallies
 	p.Metrics.observePlan(&plan, p.Now().Sub(started))
+	p.Metrics.observeSnapshot(snapshot, p.memory, started)
 
 	err = errors.Join(p.writeOrders(ctx, &plan), p.writeFinalizers(ctx, &plan), p.writeStatuses(ctx, &plan, snapshot))
 	result := reconcile.Result{}
@@ -84,7 +85,6 @@ func (p *Planner) writeOrders(ctx context.Context, plan *Plan) error {
 				return nil
 			}
 			if object != nil {
-				p.Metrics.wroteOrders()
 				p.written.remember(object, p.Now())
 			}
 			return nil
@@ -178,7 +178,6 @@ func (p *Planner) writeStatus(ctx context.Context, image *v1alpha1.CloudImage, s
 		}
 		return fmt.Errorf("status of cloud image %s: %w", image.Name, err)
 	}
-	p.Metrics.wroteStatus()
 	for _, t := range transitions(&image.Status, &status) {
 		p.Events.Eventf(updated, nil, t.kind, t.reason, t.action, "%s", t.message)
 		log.FromContext(ctx).Info("cloud image changed", "cloudImage", image.Name, "reason", t.reason, "message", t.message)

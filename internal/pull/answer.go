@@ -33,6 +33,7 @@ type opening int
 const (
 	openRanges opening = iota // the body is the first range; more can be asked for
 	openStream                // the body is the whole object
+	openRest                  // so it is, and a part of it is on disk already
 	openAgain                 // the body is of no use: ask for the whole object without Range
 )
 

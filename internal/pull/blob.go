@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,16 @@ type identity struct {
 
 func identityOf(st unix.Stat_t) identity {
 	return identity{uint64(st.Dev), st.Ino, int64(st.Ctim.Sec), int64(st.Ctim.Nsec), st.Size}
+}
+
+// verification is what this process knows of a blob's bytes. It is kept in
+// memory only: what a file's times say after a restart or a power cut is no proof.
+type verification struct {
+	id identity
+	at time.Time
+	// wrong: the bytes are not those that the name says, and the blob could not
+	// be moved away.
+	wrong bool
 }
 
 // Contains reports whether a regular file of size bytes lies where the blob of
@@ -76,6 +87,9 @@ func (s *Store) present(ctx context.Context, j *job) (Result, error) {
 		return Result{}, tooLarge(id.size, j.MaxSize)
 	}
 	found, err := inspectFile(f, id.size, j.Format)
+	if unreadable(err) {
+		return Result{}, s.setAside(j.digest, err.Error())
+	}
 	if err != nil {
 		return Result{}, err
 	}
@@ -93,7 +107,7 @@ func (s *Store) present(ctx context.Context, j *job) (Result, error) {
 // verify opens a blob whose bytes are known to be those its name says. What lies
 // there and is anything else is moved to quarantine, and the error is ErrNotPresent.
 func (s *Store) verify(ctx context.Context, name string) (*os.File, identity, error) {
-	f, st, err := s.blobs.openRegular(name)
+	f, st, err := s.openBlob(name, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, identity{}, ErrNotPresent
@@ -104,7 +118,7 @@ func (s *Store) verify(ctx context.Context, name string) (*os.File, identity, er
 	}
 	id := identityOf(st)
 	s.mu.Lock()
-	known := s.verified[name] == id
+	known := s.verified[name].id == id && !s.verified[name].wrong
 	s.mu.Unlock()
 	if !known {
 		id, err = s.rehash(ctx, f, st, name)
@@ -116,19 +130,41 @@ func (s *Store) verify(ctx context.Context, name string) (*os.File, identity, er
 	return f, id, nil
 }
 
+// openBlob opens a blob for reading. A blob that has another name besides is a
+// user's hard link if the file is as this store publishes it, so that whoever may
+// not write to the store may not write to the file either. Any other file with two
+// names was planted, and is nothing to change the mode of.
+func (s *Store) openBlob(name string, flags int) (*os.File, unix.Stat_t, error) {
+	f, st, err := s.blobs.openFile(name, flags)
+	if err != nil {
+		return nil, st, err
+	}
+	if err := checkBlob(f.Name(), st); err != nil {
+		_ = f.Close()
+		return nil, st, err
+	}
+	return f, st, nil
+}
+
+func checkBlob(path string, st unix.Stat_t) error {
+	ours := st.Mode&0o7777 == blobMode && (st.Uid == 0 || int(st.Uid) == os.Geteuid())
+	if st.Nlink > 1 && !ours {
+		return fmt.Errorf("%w: %s has %d hard links, and mode or owner are not those of a blob", errIrregular, path, st.Nlink)
+	}
+	return nil
+}
+
 // rehash hashes a blob of unknown history, and makes it as durable as one that
 // was published: the process that left it may have died before it synced.
 func (s *Store) rehash(ctx context.Context, f *os.File, st unix.Stat_t, name string) (identity, error) {
-	if st.Mode&0o7777 != blobMode {
-		if err := f.Chmod(blobMode); err != nil {
-			return identity{}, storageError(err, "make a blob read-only")
-		}
-	}
-	before, err := statRegular(f)
+	before, err := s.protect(f, st)
 	if err != nil {
-		return identity{}, s.setAside(name, err.Error())
+		return identity{}, err
 	}
 	sum, err := hashFile(ctx, f, before.Size)
+	if unreadable(err) {
+		return identity{}, s.setAside(name, err.Error())
+	}
 	if err != nil {
 		return identity{}, err
 	}
@@ -138,27 +174,53 @@ func (s *Store) rehash(ctx context.Context, f *os.File, st unix.Stat_t, name str
 	if err := errors.Join(f.Sync(), s.blobs.sync()); err != nil {
 		return identity{}, storageError(err, "sync a blob")
 	}
-	after, err := statRegular(f)
-	if err != nil || identityOf(after) != identityOf(before) {
+	var after unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &after); err != nil || identityOf(after) != identityOf(before) {
 		return identity{}, s.setAside(name, "it changed while it was read")
 	}
 	s.remember(name, identityOf(after))
 	return identityOf(after), nil
 }
 
-// remember notes that this process hashed a blob.
+// protect makes a blob read-only, if its name here is the only one it has.
+func (s *Store) protect(f *os.File, st unix.Stat_t) (unix.Stat_t, error) {
+	if st.Mode&0o7777 == blobMode || st.Nlink != 1 {
+		return st, nil
+	}
+	if err := f.Chmod(blobMode); err != nil {
+		return st, storageError(err, "make a blob read-only")
+	}
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return st, storageError(err, "look at a blob")
+	}
+	return st, nil
+}
+
+// remember notes that this process hashed a blob and found it right.
 func (s *Store) remember(name string, id identity) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.verified[name] = id
+	s.verified[name] = verification{id: id, at: s.now()}
+}
+
+// unreadable tells an error of reading bytes that lie on a medium, which another
+// copy of them would not have, from one of the machine's.
+func unreadable(err error) bool {
+	for _, errno := range []unix.Errno{unix.EIO, unix.ENODATA, unix.EBADMSG, unix.EUCLEAN, unix.EILSEQ, unix.EREMOTEIO} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return errors.Is(err, io.EOF) // the file became shorter
 }
 
 // setAside moves a wrong blob to quarantine. It returns ErrNotPresent, or why
-// the blob could not be moved.
+// the blob could not be moved; it counts for nothing in any case.
 func (s *Store) setAside(name, why string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.verified, name)
+	s.counts.corrupt.Add(1)
+	s.verified[name] = verification{wrong: true}
 	s.log.Warn("a blob is wrong and goes to quarantine", "blob", name, "why", why)
 	for i := 0; ; i++ {
 		err := unix.Renameat2(s.blobs.fd(), name, s.quarantine.fd(), fmt.Sprintf("%s.%d", name, i), unix.RENAME_NOREPLACE)
@@ -173,6 +235,8 @@ func (s *Store) setAside(name, why string) error {
 		}
 		break
 	}
+	delete(s.verified, name)
+	s.step("blob set aside")
 	if err := errors.Join(s.quarantine.sync(), s.blobs.sync()); err != nil {
 		return storageError(err, "sync the quarantine")
 	}
@@ -197,13 +261,17 @@ func (s *Store) RemoveBlob(digest string) error {
 			return fmt.Errorf("remove %s: %w: %s", digest, ErrReferenced, image)
 		}
 	}
+	return s.deleteBlob(name)
+}
+
+// deleteBlob deletes a blob that no image names, durably. The caller holds s.mu.
+func (s *Store) deleteBlob(name string) error {
 	delete(s.verified, name)
-	if err := s.blobs.remove(name); err != nil {
+	if err := errors.Join(s.blobs.remove(name), s.blobs.sync()); err != nil {
 		return storageError(err, "remove a blob")
 	}
-	if err := s.blobs.sync(); err != nil {
-		return storageError(err, "remove a blob")
-	}
+	s.step("blob removed")
+	s.forgetUnused(name)
 	return nil
 }
 

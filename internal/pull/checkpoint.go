@@ -23,14 +23,25 @@ func checkpointInterval(total int64) int64 { return min(max(total/64, checkpoint
 
 // checkpoint makes the units that j vouches for durable, and then the journal
 // that says so. j was copied before: what is committed meanwhile belongs to the
-// next one. After an error the work is poisoned.
-func (w *workFile) checkpoint(j *journal) (err error) {
-	defer func() { w.poisoned = w.poisoned || err != nil }()
-	if w.journal == nil {
-		if err := w.createJournal(j.total); err != nil {
-			return err
-		}
+// next one. After an error the work is poisoned, unless only the journal had no
+// room: then saved is false, the older slot stands, and whatever it vouches for
+// is as durable as before.
+func (w *workFile) checkpoint(j *journal) (saved bool, err error) {
+	if err := w.syncData(j); err != nil {
+		w.poisoned = true
+		return false, err
 	}
+	err = w.writeJournal(j)
+	if reasonOf(err) == InsufficientSpace {
+		w.store.log.Info("pull goes on", "what", "the journal has no room", "key", w.key, "error", err)
+		return false, nil
+	}
+	w.poisoned = w.poisoned || err != nil
+	return err == nil, err
+}
+
+// syncData makes what is in the data file durable, and notes in j which file it is.
+func (w *workFile) syncData(j *journal) error {
 	if err := datasync(w.file); err != nil {
 		return storageError(err, "sync the data file")
 	}
@@ -40,6 +51,18 @@ func (w *workFile) checkpoint(j *journal) (err error) {
 		return storageError(err, "check the data file")
 	}
 	j.generation, j.key, j.file = w.generation+1, w.key, fileIDOf(st)
+	return nil
+}
+
+// writeJournal writes j over the older slot and makes it durable. Until that is
+// done the generation stays, so that the next checkpoint takes the same slot and
+// never the one that stands.
+func (w *workFile) writeJournal(j *journal) error {
+	if w.journal == nil {
+		if err := w.createJournal(j.total); err != nil {
+			return err
+		}
+	}
 	slot := j.encode()
 	at := int64(j.generation%2) * int64(len(slot))
 	const head = 256                                          // bytes
@@ -60,21 +83,39 @@ func (w *workFile) checkpoint(j *journal) (err error) {
 
 // createJournal makes the journal's file with room for both slots, so that no
 // checkpoint can fail for want of it, and both names durable.
-func (w *workFile) createJournal(total int64) (err error) {
-	if w.journal, err = w.dir.open(journalFile, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600); err != nil {
+func (w *workFile) createJournal(total int64) error {
+	f, err := w.dir.open(journalFile, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
+	if err != nil {
 		return storageError(err, "create the journal")
 	}
 	size := 2 * slotSize(total)
-	if err = allocate(w.journal, 0, size); err == unix.EOPNOTSUPP || err == unix.ENOSYS {
-		err = w.journal.Truncate(size)
+	if err = allocate(f, 0, size); err == unix.EOPNOTSUPP || err == unix.ENOSYS {
+		err = writeZeros(f, size)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = w.dir.sync()
 	}
 	if err != nil {
+		// It vouches for nothing yet: the next checkpoint makes another one.
+		_ = errors.Join(f.Close(), w.dir.remove(journalFile))
 		return storageError(err, "reserve %d bytes for the journal", size)
 	}
-	if err := errors.Join(w.journal.Sync(), w.dir.sync()); err != nil {
-		return storageError(err, "sync the folder of the partial data")
-	}
+	w.journal = f
 	w.store.step("journal made")
+	return nil
+}
+
+// writeZeros takes room on a filesystem that cannot reserve it.
+func writeZeros(f *os.File, size int64) error {
+	zeros := make([]byte, min(size, readSize))
+	for at := int64(0); at < size; at += int64(len(zeros)) {
+		if _, err := f.WriteAt(zeros[:min(size-at, int64(len(zeros)))], at); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

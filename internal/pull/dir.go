@@ -147,20 +147,38 @@ func (d *dir) subdir(name string) (*dir, error) {
 // openRegular opens the file name for reading and makes sure that it is a
 // regular file with no second name, through which it could be changed unseen.
 func (d *dir) openRegular(name string) (*os.File, unix.Stat_t, error) {
-	// O_NONBLOCK: a planted FIFO must not block the open.
-	f, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) { // a link, a socket
-		return nil, unix.Stat_t{}, fmt.Errorf("%w: %w", errIrregular, err)
-	}
+	f, st, err := d.openFile(name, 0)
 	if err != nil {
-		return nil, unix.Stat_t{}, err
+		return nil, st, err
 	}
-	st, err := statRegular(f)
-	if err != nil {
+	if _, err := statRegular(f); err != nil {
 		_ = f.Close()
 		return nil, st, err
 	}
 	return f, st, nil
+}
+
+// openFile opens the regular file name for reading, with flags besides.
+func (d *dir) openFile(name string, flags int) (*os.File, unix.Stat_t, error) {
+	var st unix.Stat_t
+	// O_NONBLOCK: a planted FIFO must not block the open.
+	f, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK|flags, 0)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) { // a link, a socket
+		return nil, st, fmt.Errorf("%w: %w", errIrregular, err)
+	}
+	if err != nil {
+		return nil, st, err
+	}
+	switch err = unix.Fstat(int(f.Fd()), &st); {
+	case err != nil:
+		err = &fs.PathError{Op: "fstat", Path: f.Name(), Err: err}
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		err = fmt.Errorf("%w: %s is not a regular file", errIrregular, f.Name())
+	default:
+		return f, st, nil
+	}
+	_ = f.Close()
+	return nil, st, err
 }
 
 // statRegular stats an open file and refuses all but a regular file with one link.

@@ -62,15 +62,13 @@ func TestReserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	r, err := s.space.reserve(f, 5<<20)
-	if err != nil {
-		t.Fatal(err)
+	r := &reservation{space: s.space, file: f}
+	for _, size := range []int64{5 << 20, 3 << 20} { // the second is less than there is
+		if err := s.makeRoom(r, size); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := r.extend(3 << 20); err != nil { // less than there is
-		t.Fatal(err)
-	}
-	_, err = s.space.reserve(f, 1<<60)
-	wantReason(t, err, InsufficientSpace)
+	wantReason(t, s.makeRoom(r, 1<<60), InsufficientSpace)
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Size != 5<<20 || st.Blocks*512 < 5<<20 {
 		t.Errorf("the file has %d bytes in %d blocks, %v", st.Size, st.Blocks, err)
@@ -81,11 +79,6 @@ func TestReserve(t *testing.T) {
 func TestPromisesAreNotMadeTwice(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
-	available, err := s.space.available()
-	if err != nil {
-		t.Fatal(err)
-	}
-	most := available / 2 * 11 / 10 // twice that is more than there is, whatever other tests write
 	reservations := make([]*reservation, 2)
 	for i := range reservations {
 		f, err := os.Create(filepath.Join(t.TempDir(), "f"))
@@ -95,13 +88,30 @@ func TestPromisesAreNotMadeTwice(t *testing.T) {
 		t.Cleanup(func() { _ = f.Close() })
 		reservations[i] = &reservation{space: s.space, file: f}
 	}
-	if err := reservations[0].promise(most); err != nil {
+	const size = 1 << 30
+	if err := reservations[0].promise(size); err != nil {
 		t.Fatal(err)
 	}
-	wantReason(t, reservations[1].promise(most), InsufficientSpace)
+	if got := s.space.outstanding(); got != size {
+		t.Errorf("%d bytes are outstanding, want %d", got, size)
+	}
+	if _, err := reservations[0].file.WriteAt(make([]byte, 1<<20), 0); err != nil { // what is written is owed no more
+		t.Fatal(err)
+	}
+	if got := s.space.outstanding(); got > size-1<<20 {
+		t.Errorf("%d bytes are outstanding after 1 MiB was written, want %d", got, size-1<<20)
+	}
+	_, available, err := s.space.measure()
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, err := reservations[1].lacks(available - size/2) // other tests write meanwhile, but not so much
+	if err != nil || short.fits() {
+		t.Errorf("what is promised was there for another: %+v, %v", short, err)
+	}
 	reservations[0].release()
-	if err := reservations[1].promise(most); err != nil {
-		t.Errorf("after the first was released: %v", err)
+	if got := s.space.outstanding(); got != 0 {
+		t.Errorf("%d bytes are outstanding after all is released", got)
 	}
 }
 

@@ -20,6 +20,10 @@
 // (governor.go), and the budgets that the pulls of a store share (budget.go,
 // limit.go).
 //
+// The store bounds what it takes (space.go, usage.go), lets go of what nobody uses
+// when a pull needs the room (evict.go, inuse.go, unused.go), reads its blobs again
+// (scrub.go) and notices when its directory changes under it (check.go).
+//
 // The package is Linux only. Its pure parts (ranges, answers, units, leases,
 // journal.go, inspection, addresses, redaction) do no I/O; source.go talks HTTP;
 // dir.go, store.go, blob.go, checkpoint.go, flush.go and publish.go touch the disk; pull.go is the ladder of

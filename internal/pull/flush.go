@@ -35,13 +35,14 @@ type flusher struct {
 	running bool
 	fresh   []span // written since the flusher last looked
 	dirty   int64  // bytes written whose writeback was not waited for
-	pending int64  // bytes committed since the last checkpoint
+	pending int64  // bytes committed since the last checkpoint was due
 	hashed  int64  // the hasher is here
 
 	// Of the goroutine alone:
 	flowing []span // under writeback, oldest first
 	dropped int64  // up to here the page cache was dropped
 	blind   bool   // the filesystem or a sandbox has no sync_file_range
+	behind  bool   // the journal had no room at the last checkpoint
 }
 
 // start makes the flusher ready, before any goroutine of the transfer runs.
@@ -101,7 +102,7 @@ func (f *flusher) run(ctx context.Context) error {
 		}
 		err := f.flow()
 		if err == nil {
-			err = f.checkpoint(checkpointInterval(f.t.object.total))
+			err = f.checkpoint(f.t.work.store.checkpointInterval(f.t.object.total))
 		}
 		if err == nil {
 			err = f.drop()
@@ -206,7 +207,11 @@ func joined(spans []span) []span {
 // last makes what is committed survive the end of the pull, once every other
 // goroutine has ended. It reports whether there is anything to go on with.
 func (f *flusher) last() bool {
-	if err := f.checkpoint(1); err != nil {
+	due := int64(1)
+	if f.behind {
+		due = 0
+	}
+	if err := f.checkpoint(due); err != nil {
 		f.t.run.log("the unfinished pull cannot be kept", err)
 	}
 	return !f.t.work.poisoned && f.t.work.generation > 0
@@ -225,5 +230,7 @@ func (f *flusher) checkpoint(due int64) error {
 	}
 	f.pending = 0
 	f.mu.Unlock()
-	return f.t.work.checkpoint(f.t.sched.journal(f.t.object.validator))
+	saved, err := f.t.work.checkpoint(f.t.sched.journal(f.t.object.validator))
+	f.behind = !saved
+	return err
 }

@@ -48,6 +48,7 @@ func (s *Store) Unlink(name string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.letGo(name)
 	err := unix.Unlinkat(s.images.fd(), name, 0)
 	if err == unix.ENOENT {
 		return nil
@@ -84,11 +85,16 @@ func (s *Store) link(image, blob string, id identity) error {
 	if err := unix.Symlinkat(linkPrefix+blob, s.images.fd(), temp); err != nil {
 		return storageError(&os.LinkError{Op: "symlink", Old: linkPrefix + blob, New: s.images.join(temp), Err: err}, "link an image")
 	}
+	s.letGo(image)
 	if err := unix.Renameat(s.images.fd(), temp, s.images.fd(), image); err != nil {
 		_ = s.images.remove(temp)
 		return storageError(&os.LinkError{Op: "rename", Old: temp, New: s.images.join(image), Err: err}, "link an image")
 	}
-	return s.syncImages()
+	err = s.syncImages()
+	if err == nil {
+		s.forgetUnused(blob)
+	}
+	return err
 }
 
 func (s *Store) syncImages() error {

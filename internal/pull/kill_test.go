@@ -39,6 +39,7 @@ type killed struct {
 	Store   string
 	Request Request
 	At      killPoint
+	Limits  Limits
 }
 
 // runToBeKilled is that process. It comes to its end only when it misses its step.
@@ -47,7 +48,7 @@ func runToBeKilled(text string) int {
 	if err := json.Unmarshal([]byte(text), &job); err != nil {
 		return 3
 	}
-	s, err := Open(context.Background(), job.Store, OpenOptions{})
+	s, err := Open(context.Background(), job.Store, OpenOptions{Limits: job.Limits})
 	if err != nil {
 		return 4
 	}
@@ -107,7 +108,7 @@ func TestKilled(t *testing.T) {
 				server := pulltest.New(t, object)
 				path := t.TempDir()
 				r := Request{URL: server.URL, Digest: digest, ImageName: "disk", Connections: 2}
-				kill(t, killed{path, r, at})
+				kill(t, killed{Store: path, Request: r, At: at})
 				pullAfterKill(t, path, r, object, at.vouched())
 			})
 		}

@@ -7,7 +7,7 @@ import (
 
 // opened is a first response that leads somewhere.
 type opened struct {
-	how      opening // openRanges or openStream
+	how      opening // openRanges, openStream or openRest
 	object   object
 	body     span // what the response holds; its end is -1 for a stream of unknown size
 	response *response
@@ -114,10 +114,13 @@ func (p *run) requestRest(ctx context.Context, left *leftover) (*opened, error) 
 	}
 	how, object, body, err := judgeFirst(r.reply, asked, p.terms())
 	switch {
+	case err == nil && how != openAgain && left.fits(object, p.job.digest != ""):
+		if how == openStream {
+			how, object.total = openRest, left.journal.total
+		}
+		return &opened{how: how, object: object, body: body, response: r, left: left, asked: asked}, nil
 	case err == nil && how == openStream:
 		return &opened{how: how, object: object, body: body, response: r}, nil
-	case err == nil && how == openRanges && left.fits(object, p.job.digest != ""):
-		return &opened{how: how, object: object, body: body, response: r, left: left, asked: asked}, nil
 	}
 	r.drain()
 	return nil, err

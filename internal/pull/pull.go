@@ -43,7 +43,7 @@ func (s *Store) Pull(ctx context.Context, r Request, report func(Progress)) (Res
 		return result, explainPull(j, err)
 	}
 	if !result.AlreadyPresent {
-		result.AverageBytesPerSecond = int64(float64(result.SizeBytes) / result.Duration.Seconds())
+		result.AverageBytesPerSecond = int64(float64(result.SizeBytes-result.ResumedBytes) / result.Duration.Seconds())
 	}
 	return result, nil
 }
@@ -175,7 +175,7 @@ func (p *run) ladder(ctx context.Context) (Result, error) {
 			return result, err
 		}
 		p.retried("the pull starts again", err)
-		if retryable(err) && how == openStream {
+		if retryable(err) && how != openRanges {
 			if err := pause(ctx, p.delay(past.streams, err)); err != nil {
 				return Result{}, err
 			}
@@ -191,14 +191,13 @@ type history struct {
 }
 
 // again takes how an attempt failed and decides whether there is another one. A
-// digest that does not match after ranges may be the ranges' fault; after one
-// response it is not.
+// digest that does not match after ranges or a resume may be their fault; after
+// one response it is not.
 func (h *history) again(err error, how opening) bool {
 	e, ok := errors.AsType[*Error](err)
 	if !ok || how == openAgain {
 		return false
 	}
-	ranges := how == openRanges
 	switch {
 	case e.Kind == SourceChanged:
 		h.changes++
@@ -206,8 +205,8 @@ func (h *history) again(err error, how opening) bool {
 		return h.changes < maxChanges
 	case e.Kind == DigestMismatch, e.contradiction:
 		h.stream = true
-		return ranges
-	case retryable(err) && !ranges:
+		return how != openStream
+	case retryable(err) && how != openRanges:
 		h.streams++
 		return h.streams < maxStreams
 	}
@@ -233,7 +232,7 @@ func (p *run) attempt(ctx context.Context, stream bool) (result Result, how open
 		return Result{}, o.how, err
 	}
 	t := &transfer{run: p, source: p.source, object: o.object, work: work, sched: newScheduler(o.object.total)}
-	t.resumable = o.how == openRanges && journalable(work.key, o.object)
+	t.resumable = o.how != openStream && journalable(work.key, o.object)
 	p.current.Store(t)
 	sum, err := t.fetch(ctx, o)
 	if err == nil {

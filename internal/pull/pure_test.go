@@ -3,55 +3,12 @@ package pull
 import (
 	"context"
 	"net/http"
-	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-func TestAddressPolicy(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		addr   string
-		denied bool
-	}{
-		{"127.0.0.1", true}, {"127.255.0.9", true}, {"::1", true}, {"0.0.0.0", true}, {"::", true},
-		{"169.254.169.254", true}, {"fe80::1", true}, {"fe80::1%eth0", true}, {"224.0.0.1", true}, {"ff02::1", true},
-		{"100.100.100.200", true}, {"168.63.129.16", true}, {"192.0.0.192", true}, {"fd00:ec2::254", true}, {"fd20:ce::254", true},
-		{"::ffff:127.0.0.1", true}, {"::ffff:169.254.169.254", true}, {"64:ff9b::a9fe:a9fe", true}, {"64:ff9b::7f00:1", true},
-		{"2002:7f00:1::", true}, {"::127.0.0.1", true}, {"255.255.255.255", true},
-		{"8.8.8.8", false}, {"10.0.0.1", false}, {"192.168.1.1", false}, {"fd00::1", false}, {"2001:db8::1", false},
-		{"64:ff9b::808:808", false}, {"100.100.100.201", false},
-	}
-	policy := AddressPolicy{Deny: DefaultDeny()}
-	for _, tt := range tests {
-		t.Run(tt.addr, func(t *testing.T) {
-			t.Parallel()
-			err := policy.Check(netip.MustParseAddr(tt.addr))
-			if (err != nil) != tt.denied || tt.denied && reasonOf(err) != PolicyDenied {
-				t.Errorf("Check(%s) = %v, want denied %t", tt.addr, err, tt.denied)
-			}
-			if err := (AddressPolicy{}).Check(netip.MustParseAddr(tt.addr)); err != nil {
-				t.Errorf("the zero policy: %v", err)
-			}
-		})
-	}
-}
-
-func TestAddressPolicyAllowOverridesDeny(t *testing.T) {
-	t.Parallel()
-	policy := AddressPolicy{Deny: DefaultDeny()}
-	policy.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("::ffff:169.254.0.0/112")}
-	for _, addr := range []string{"127.0.0.1", "::ffff:127.0.0.1", "169.254.3.4"} {
-		if err := policy.Check(netip.MustParseAddr(addr)); err != nil {
-			t.Errorf("allowed %s: %v", addr, err)
-		}
-	}
-	if err := policy.Check(netip.MustParseAddr("127.0.0.2")); err == nil {
-		t.Error("127.0.0.2 is not allowed, but passed")
-	}
-}
 
 func TestUnitMap(t *testing.T) {
 	t.Parallel()
@@ -213,6 +170,34 @@ func TestParseRetryAfter(t *testing.T) {
 			t.Errorf("parseRetryAfter(%q) = %s, want %s", tt.value, got, tt.want)
 		}
 	}
+}
+
+// FuzzParseRetryAfter checks that a wish is between nothing and a day, that a
+// number of seconds means what it says, and that more seconds are never a shorter wait.
+func FuzzParseRetryAfter(f *testing.F) {
+	for _, seed := range []string{"0", "7", "-1", "86401", "99999999999999999999", "1.5", " 5 ", "Fri, 01 May 2026 12:00:00 GMT", "Friday, 01-May-26 12:00:00 GMT", "Fri May  1 12:00:00 2026"} {
+		f.Add(seed, int64(1_777_636_000))
+	}
+	const day = 24 * time.Hour
+	f.Fuzz(func(t *testing.T, value string, unix int64) {
+		now := time.Unix(unix%(1<<40), 0)
+		wish := func(value string) time.Duration { return parseRetryAfter(http.Header{"Retry-After": {value}}, now) }
+		got := wish(value)
+		if got < 0 || got > day {
+			t.Fatalf("parseRetryAfter(%q) = %s", value, got)
+		}
+		if seconds, err := strconv.ParseUint(value, 10, 63); err == nil {
+			if want := time.Duration(min(seconds, uint64(day/time.Second))) * time.Second; got != want {
+				t.Fatalf("parseRetryAfter(%q) = %s, want %s", value, got, want)
+			}
+			if longer := wish(value + "0"); longer < got {
+				t.Fatalf("parseRetryAfter(%q) = %s, and of ten times that %s", value, got, longer)
+			}
+		}
+		if wait := backoff(1, got, 0); wait > retryAfterCap {
+			t.Fatalf("Retry-After %q makes a connection wait %s", value, wait)
+		}
+	})
 }
 
 func TestPauseEndsWithItsContext(t *testing.T) {

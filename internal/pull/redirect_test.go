@@ -39,6 +39,9 @@ func TestRedirectIsPaidOnceAndCredentialsStayBehind(t *testing.T) {
 			if len(log) != 1 || log[0].Header.Get("X-Token") == "" || log[0].Header.Get("Authorization") == "" {
 				t.Errorf("the first server saw %+v, want one request with its credentials", log)
 			}
+			if sent := target.BytesSent(); sent != objectSize {
+				t.Errorf("%d bytes of %d were sent", sent, objectSize)
+			}
 			for _, record := range target.Log() {
 				for _, name := range []string{"Authorization", "X-Token", "Cookie"} {
 					if record.Header.Get(name) != "" {
@@ -138,6 +141,9 @@ func TestRefusedRedirects(t *testing.T) {
 			wantReason(t, err, tt.want)
 			if err != nil {
 				checkFailure(t, store, err, tt.say)
+				if sent := server.BytesSent(); sent > 100 {
+					t.Errorf("%d bytes were sent", sent)
+				}
 			}
 		})
 	}

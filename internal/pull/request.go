@@ -94,7 +94,8 @@ type Result struct {
 	VirtualSizeBytes int64
 	// Duration from the call to the durable, published blob.
 	Duration time.Duration
-	// AverageBytesPerSecond is SizeBytes over Duration; 0 when AlreadyPresent.
+	// AverageBytesPerSecond is SizeBytes without ResumedBytes over Duration; 0 when
+	// AlreadyPresent.
 	AverageBytesPerSecond int64
 	// Connections is the most that carried bytes at once.
 	Connections int
@@ -103,7 +104,7 @@ type Result struct {
 	// TransferredBytes counts every body byte received, also those of attempts
 	// that were given up.
 	TransferredBytes int64
-	// ResumedBytes were found on disk from an earlier pull.
+	// ResumedBytes were found on disk from an earlier pull and not sent again.
 	ResumedBytes int64
 	// Retries counts repeated requests and restarts.
 	Retries int
@@ -118,7 +119,7 @@ type Progress struct {
 	BytesCompleted int64
 	// TotalBytes of the object; 0 while unknown.
 	TotalBytes int64
-	// ResumedBytes of them were on disk from an earlier pull.
+	// ResumedBytes of them were on disk from an earlier pull and are not sent again.
 	ResumedBytes int64
 	// HashedBytes are re-read from disk and hashed.
 	HashedBytes int64

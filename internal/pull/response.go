@@ -3,6 +3,7 @@ package pull
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"strings"
@@ -117,6 +118,12 @@ func (r *response) close() {
 	r.cancel(nil)
 }
 
+// endWith ends the response with ctx too, until stop is called: what is under way
+// is of no use once the hasher or the disk has failed.
+func (r *response) endWith(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { r.cancel(ctx.Err()) })
+}
+
 // explain turns an error of the transport into one with a reason.
 func (r *response) explain(err error) error {
 	if denied, ok := errors.AsType[*Error](err); ok {
@@ -141,6 +148,9 @@ func (r *response) explain(err error) error {
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		e = failWith(SourceUnavailable, err, "the server's certificate cannot be trusted: give the authority that signed it")
+		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+			e = failWith(SourceUnavailable, err, "the server's certificate is not valid at this node's time: set its clock, or renew the certificate")
+		}
 		e.final = true
 	}
 	return e

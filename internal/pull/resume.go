@@ -5,7 +5,6 @@ import (
 	"errors"
 	"hash/crc32"
 	"io/fs"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -150,9 +149,11 @@ func (l *leftover) first() span {
 
 // fits reports whether the object that the server has now may be combined with
 // the bytes on disk: under one strong validator (RFC 9110 §15.3.7.3), or under an
-// expected digest, which decides in the end.
+// expected digest, which decides in the end. A whole response may leave the
+// object's size open.
 func (l *leftover) fits(o object, digest bool) bool {
-	return o.total == l.journal.total && (digest || o.validator.strong() && o.validator == l.journal.validator)
+	sized := o.total < 0 || o.total == l.journal.total
+	return sized && (digest || o.validator.strong() && o.validator == l.journal.validator)
 }
 
 // inspect judges the object by its first bytes on disk, if they are there and
@@ -168,96 +169,4 @@ func (l *leftover) inspect(want Format) error {
 	}
 	_, err := inspect(buf[:min(len(buf), inspectSize)], l.journal.total, want)
 	return err
-}
-
-// resume makes the scheduler go on where a journal ends: what it vouches for is
-// committed, though not trusted before the hasher compared it, and everything
-// else is to be leased. It returns the lease of the span that the first request
-// asked for.
-func (s *scheduler) resume(j *journal, asked span) *lease {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.units.done, s.units.crcs = slices.Clone(j.done), slices.Clone(j.crcs)
-	s.units.committed = j.vouched()
-	s.units.advance()
-	s.resumed = s.units.committed
-	s.untrusted = slices.Clone(j.done)
-	for unit := range j.crcs {
-		if j.has(unit) {
-			s.untrustedUnits++
-			s.unleased = j.unitSpan(unit).end
-		}
-	}
-	s.unleased = max(s.unleased, asked.end)
-	for _, gap := range j.gaps(gapMost) {
-		gap.start = max(gap.start, asked.end)
-		if gap.start < gap.end && gap.end <= s.unleased {
-			s.returned = append(s.returned, &lease{next: gap.start, end: gap.end})
-		}
-	}
-	first := &lease{next: asked.start, end: asked.end}
-	s.running++
-	s.active = append(s.active, first)
-	return first
-}
-
-// verdict is what the bytes of a unit on disk turn out to be.
-type verdict int
-
-const (
-	unitRight  verdict = iota
-	unitAgain          // an earlier pull left it and it changed; it is fetched again
-	unitBroken         // this pull wrote it and the disk returns something else
-)
-
-// verify compares a committed unit's checksum with that of the bytes on disk.
-func (s *scheduler) verify(unit int, crc uint32) verdict {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	right := s.units.crcs[unit] == crc
-	bit := uint64(1) << (unit % 64)
-	if unit/64 >= len(s.untrusted) || s.untrusted[unit/64]&bit == 0 {
-		if right {
-			return unitRight
-		}
-		return unitBroken
-	}
-	s.untrusted[unit/64] &^= bit
-	s.untrustedUnits--
-	if right {
-		s.settle()
-		return unitRight
-	}
-	if s.streaming {
-		return unitBroken
-	}
-	start := int64(unit) * unitSize
-	again := &lease{next: start, end: min(start+unitSize, s.units.total)}
-	s.units.revoke(unit, again.end-start)
-	s.resumed -= again.end - start
-	s.returned = append(s.returned, again)
-	s.changed.Broadcast()
-	return unitAgain
-}
-
-// follow says that one response brings the rest: a unit of an earlier pull that
-// turns out wrong behind it will not come again.
-func (s *scheduler) follow() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.streaming = true
-}
-
-// resumedBytes returns how many bytes an earlier pull contributed.
-func (s *scheduler) resumedBytes() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.resumed
-}
-
-// journal returns what is committed now, for a checkpoint.
-func (s *scheduler) journal(v validator) *journal {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return &journal{validator: v, total: s.units.total, done: slices.Clone(s.units.done), crcs: slices.Clone(s.units.crcs)}
 }

@@ -63,6 +63,9 @@ func TestResume(t *testing.T) {
 	if first.BytesCompleted < vouched || last.BytesCompleted != resumeSize || last.HashedBytes != resumeSize || last.ResumedBytes != vouched {
 		t.Errorf("progress %+v to %+v", first, last)
 	}
+	if most := float64(resumeSize-vouched)/result.Duration.Seconds() + 1; float64(result.AverageBytesPerSecond) > most {
+		t.Errorf("%d bytes per second count what was there: %+v", result.AverageBytesPerSecond, result)
+	}
 	checkResumed(t, s, result, object)
 }
 

@@ -28,7 +28,7 @@ type scheduler struct {
 	untrusted      []uint64
 	untrustedUnits int
 	resumed        int64
-	streaming      bool // no worker is left to fetch a unit again
+	streaming      bool // one response brings whatever is not committed when it gets there
 }
 
 func newScheduler(total int64) *scheduler {
@@ -200,16 +200,6 @@ func (s *scheduler) settle() {
 		close(s.done)
 	}
 	s.changed.Broadcast()
-}
-
-// committed returns the checksum of a unit, and whether it is committed.
-func (s *scheduler) committed(unit int) (crc uint32, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.units.has(unit) {
-		return 0, false
-	}
-	return s.units.crcs[unit], true
 }
 
 // finish fixes the size of an object whose stream has ended.

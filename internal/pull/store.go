@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +43,12 @@ type OpenOptions struct {
 	// them to one origin; 0 is no limit. Pulls share them equally.
 	MaxConnections        int
 	MaxConnectionsPerHost int
+	// CheckpointBytes is how much may be committed before the journal vouches for
+	// it, which is what a kill costs; 0 is a 64th of the object, at least 16 and at
+	// most 256 MiB.
+	CheckpointBytes int64
+	// Limits of the room that the store takes.
+	Limits Limits
 	// Random returns a number in [0,1) for jitter; nil is math/rand.
 	Random func() float64
 }
@@ -56,17 +63,24 @@ type OpenOptions struct {
 //	partial/<key>/data    one pull, running or waiting to go on
 //	partial/<key>/journal what of it is on stable storage
 //	quarantine/           blobs that were found wrong
+//	unused/<hex>          empty; its mtime is when the last image let go of a blob
 type Store struct {
-	root, blobs, images, partial, quarantine *dir
+	root, blobs, images, partial, quarantine, unused *dir
 
+	id     string // of STORE
 	lock   *os.File
 	log    *slog.Logger
 	random func() float64
+	now    func() time.Time
+	counts counts
 	space  *space
 	budget connectionBudget
 	keys   keyedLock
 
 	limiter *rate.Limiter // over all pulls; nil: no limit
+	// checkpointInterval returns how many bytes of an object of total bytes may be
+	// committed before the journal has to vouch for them.
+	checkpointInterval func(total int64) int64
 
 	// delay is the wait before a retry; tests shorten it.
 	delay func(attempt int, wish time.Duration) time.Duration
@@ -79,9 +93,18 @@ type Store struct {
 	// change them.
 	patience, suspicion time.Duration
 
+	// making is held while room is made for one pull, so that no other takes it.
+	making sync.Mutex
+	// reading is held while the scrub has a blob open, which would look like use.
+	reading sync.Mutex
+
 	// mu makes one step of: see what is there, then link or remove it.
 	mu       sync.Mutex
-	verified map[string]identity // blobs that this process hashed
+	verified map[string]verification // blobs that this process hashed
+	since    map[string]time.Time    // when blobs lost their last image
+
+	// kept are blobs that are not evicted although no image names them.
+	kept atomic.Pointer[map[string]bool]
 }
 
 // Open opens the store at path, making it when the directory is missing or
@@ -89,7 +112,10 @@ type Store struct {
 // else that killed processes left is discarded. Errors are of reason StoreBusy or
 // StorageError, or the context's.
 func Open(ctx context.Context, path string, options OpenOptions) (*Store, error) {
-	s := &Store{log: options.Logger, random: options.Random, verified: map[string]identity{}, step: func(string) {}}
+	s := &Store{
+		log: options.Logger, random: options.Random, now: time.Now, step: func(string) {},
+		verified: map[string]verification{}, since: map[string]time.Time{},
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -101,8 +127,12 @@ func Open(ctx context.Context, path string, options OpenOptions) (*Store, error)
 		s.limiter = newLimiter(options.MaxBytesPerSecond)
 	}
 	s.patience, s.suspicion = stealTime, meterWindow
+	s.checkpointInterval = checkpointInterval
+	if options.CheckpointBytes > 0 {
+		s.checkpointInterval = func(int64) int64 { return options.CheckpointBytes }
+	}
 	s.delay = func(attempt int, wish time.Duration) time.Duration { return backoff(attempt, wish, s.random()) }
-	if err := s.open(ctx, path, options.Wait); err != nil {
+	if err := s.open(ctx, path, options); err != nil {
 		_ = s.Close()
 		if _, ok := errors.AsType[*Error](err); ok || ctx.Err() != nil {
 			return nil, err
@@ -112,7 +142,7 @@ func Open(ctx context.Context, path string, options OpenOptions) (*Store, error)
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context, path string, wait bool) (err error) {
+func (s *Store) open(ctx context.Context, path string, options OpenOptions) (err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
@@ -122,7 +152,7 @@ func (s *Store) open(ctx context.Context, path string, wait bool) (err error) {
 	if s.root, err = openRoot(path); err != nil {
 		return err
 	}
-	if err := s.acquire(ctx, wait); err != nil {
+	if err := s.acquire(ctx, options.Wait); err != nil {
 		return err
 	}
 	if err := s.identify(); err != nil {
@@ -131,13 +161,15 @@ func (s *Store) open(ctx context.Context, path string, wait bool) (err error) {
 	if err := s.openDirs(); err != nil {
 		return err
 	}
-	s.space = &space{dirFD: s.root.fd()}
+	s.space = &space{dirFD: s.root.fd(), limits: options.Limits, used: s.used}
 	return s.sweep()
 }
 
 // acquire takes the lock of the store.
 func (s *Store) acquire(ctx context.Context, wait bool) (err error) {
-	if s.lock, err = s.root.open(lockFile, unix.O_RDWR|unix.O_CREAT, 0o644); err != nil {
+	// Not for writing: an open writer would keep the filesystem from being
+	// remounted read-only.
+	if s.lock, err = s.root.open(lockFile, unix.O_RDONLY|unix.O_CREAT, 0o644); err != nil {
 		return err
 	}
 	if _, err := statRegular(s.lock); err != nil {
@@ -169,7 +201,7 @@ func (s *Store) identify() error {
 			return err
 		}
 	}
-	f, _, err := s.root.openRegular(storeFile)
+	f, _, err := s.root.openFile(storeFile, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s.initialize()
 	}
@@ -181,10 +213,12 @@ func (s *Store) identify() error {
 	if err != nil {
 		return err
 	}
-	if layout, _, _ := strings.Cut(string(text), "\n"); layout != storeLayout {
+	layout, id, _ := strings.Cut(string(text), "\n")
+	if layout != storeLayout {
 		return fail(StorageError, "%s says %.40q, this program reads %q: use the version that made the store, or another directory",
 			f.Name(), layout, storeLayout)
 	}
+	s.id = id
 	return nil
 }
 
@@ -202,7 +236,8 @@ func (s *Store) initialize() error {
 	}
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails, by its documentation
-	text := storeLayout + "\nid " + hex.EncodeToString(id[:]) + "\n"
+	s.id = "id " + hex.EncodeToString(id[:]) + "\n"
+	text := storeLayout + "\n" + s.id
 	if err := s.root.remove(storeFile + tempPrefix); err != nil {
 		return err
 	}
@@ -235,7 +270,10 @@ func (s *Store) openDirs() (err error) {
 	if s.partial, err = s.root.subdir("partial"); err != nil {
 		return err
 	}
-	s.quarantine, err = s.root.subdir("quarantine")
+	if s.quarantine, err = s.root.subdir("quarantine"); err != nil {
+		return err
+	}
+	s.unused, err = s.root.subdir("unused")
 	return err
 }
 
@@ -270,13 +308,13 @@ func (s *Store) sweep() error {
 			return err
 		}
 	}
-	return nil
+	return s.noteUnused()
 }
 
 // Close lets go of the store. Pulls must have ended.
 func (s *Store) Close() error {
 	var errs []error
-	for _, d := range []*dir{s.quarantine, s.partial, s.images, s.blobs, s.root} {
+	for _, d := range []*dir{s.unused, s.quarantine, s.partial, s.images, s.blobs, s.root} {
 		if d != nil {
 			errs = append(errs, d.close())
 		}
@@ -285,30 +323,4 @@ func (s *Store) Close() error {
 		errs = append(errs, s.lock.Close()) // ends the flock
 	}
 	return errors.Join(errs...)
-}
-
-// Usage is the room on the store's filesystem and what blobs take of it, in bytes.
-type Usage struct {
-	CapacityBytes  int64
-	AvailableBytes int64
-	BlobBytes      int64
-}
-
-// Usage measures the store.
-func (s *Store) Usage() (Usage, error) {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(s.root.fd(), &st); err != nil {
-		return Usage{}, storageError(err, "measure the store")
-	}
-	usage := Usage{CapacityBytes: int64(st.Blocks) * st.Bsize, AvailableBytes: int64(st.Bavail) * st.Bsize}
-	names, err := s.blobs.names()
-	if err != nil {
-		return Usage{}, storageError(err, "list the blobs")
-	}
-	for _, name := range names {
-		if st, err := s.blobs.stat(name); err == nil { // else it was removed meanwhile
-			usage.BlobBytes += st.Size
-		}
-	}
-	return usage, nil
 }

@@ -21,11 +21,10 @@ func (t *transfer) offerStream(r *response) error {
 	return errStream
 }
 
-// followStream reads the whole object once every worker has ended. What is
-// committed is compared and not written again.
+// followStream reads the whole object once every worker has ended.
 func (t *transfer) followStream(ctx context.Context, r *response) error {
 	defer r.close()
-	stop := context.AfterFunc(ctx, func() { r.cancel(ctx.Err()) })
+	stop := r.endWith(ctx)
 	defer stop()
 	slot, err := t.run.store.budget.wait(ctx, t.run, t.source.origin())
 	if err != nil {
@@ -33,18 +32,8 @@ func (t *transfer) followStream(ctx context.Context, r *response) error {
 	}
 	defer slot.release()
 	t.run.log("the rest comes in one response", errStream)
-	t.sched.follow()
-	t.entered()
-	defer t.left()
-	err = t.checkStream(r)
-	w := newWorker(t)
-	for l := (&lease{end: t.object.total}); err == nil && l.next < l.end; {
-		err = w.streamUnit(r, l)
-	}
-	if err == nil {
-		if n, _ := r.Read(w.buffer()[:1]); n > 0 {
-			err = contradict("the body of the object goes on after byte %d", t.object.total)
-		}
+	if err = t.checkStream(r); err == nil {
+		err = newWorker(t).rest(ctx, r)
 	}
 	if e, ok := errors.AsType[*Error](err); ok && retryable(err) {
 		e.contradiction = true // its ranges are of no use: what follows is one response
@@ -64,10 +53,32 @@ func (t *transfer) checkStream(r *response) error {
 	return nil
 }
 
+// rest reads the one response that holds the whole object, a part of which is in
+// the file: what is committed is compared and not written again.
+func (w *worker) rest(ctx context.Context, r *response) error {
+	defer r.close()
+	w.t.sched.follow()
+	w.t.entered()
+	defer w.t.left()
+	for l := (&lease{end: w.t.object.total}); l.next < l.end; {
+		if err := w.streamUnit(ctx, r, l); err != nil {
+			return err
+		}
+	}
+	if n, _ := r.Read(w.buffer()[:1]); n > 0 {
+		return contradict("the body of the object goes on after byte %d", w.t.object.total)
+	}
+	return nil
+}
+
 // streamUnit reads the next unit of a stream: writes it, or compares it when it
-// is there already.
-func (w *worker) streamUnit(r *response, l *lease) error {
-	want, present := w.t.sched.committed(int(l.next / unitSize))
+// is there already. The stream passes a unit that an earlier pull left only once
+// the hasher has compared it with the disk: its bytes will not come again.
+func (w *worker) streamUnit(ctx context.Context, r *response, l *lease) error {
+	want, present, err := w.t.sched.trusted(ctx, int(l.next/unitSize))
+	if err != nil {
+		return err
+	}
 	end := min(l.next+unitSize, w.t.object.total)
 	var crc uint32
 	for l.next < end {

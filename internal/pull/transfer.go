@@ -60,9 +60,15 @@ func (t *transfer) fetch(ctx context.Context, o *opened) (sum string, err error)
 
 // download writes the object to the file.
 func (t *transfer) download(ctx context.Context, o *opened) error {
-	if o.how == openStream {
+	if o.how != openRanges {
 		defer o.slot.release()
-		return newWorker(t).stream(ctx, o.response)
+		stop := o.response.endWith(ctx)
+		defer stop()
+		if o.how == openStream {
+			return newWorker(t).stream(ctx, o.response)
+		}
+		t.sched.adopt(o.left.journal)
+		return newWorker(t).rest(ctx, o.response)
 	}
 	err := t.ranges(ctx, o)
 	// From here on no worker writes any more.

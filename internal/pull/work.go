@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,20 +58,16 @@ func (s *Store) newWork(key string) (*workFile, error) {
 	return w, nil
 }
 
-// reserve makes room for size bytes in all. Where there is none, the partial data
-// of pulls that are not running gives way.
+// reserve makes room for size bytes in all. Where there is none, what the store
+// can do without gives way.
 func (w *workFile) reserve(size int64) error {
 	if w.room == nil {
 		w.room = &reservation{space: w.store.space, file: w.file}
 	}
-	err := w.room.extend(size)
-	if reasonOf(err) != InsufficientSpace {
-		return err
+	if size <= w.room.size {
+		return nil
 	}
-	if freed, sweepErr := w.store.DiscardPartials(time.Now()); sweepErr != nil || freed == 0 {
-		return err
-	}
-	return w.room.extend(size)
+	return w.store.makeRoom(w.room, size)
 }
 
 // close ends the work and leaves the file and its journal where they are.

@@ -33,6 +33,8 @@ func (w *worker) buffer() []byte {
 // begin is the first worker: it has a response already, and a connection of the budgets.
 func (w *worker) begin(ctx context.Context, l *lease, r *response, body span, s slot) error {
 	w.slot = s
+	stop := r.endWith(ctx)
+	defer stop()
 	w.t.sched.ask(l, r.cancel)
 	before := l.arrived.Load()
 	w.t.entered()

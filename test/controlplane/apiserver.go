@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,44 +29,45 @@ const (
 )
 
 // startAPIServer picks a free port and starts the server on it, again when somebody else took the port in between.
-func (c *ControlPlane) startAPIServer(ctx context.Context, path string, identity *identity, nodes netip.Addr) (string, error) {
+func (c *ControlPlane) startAPIServer(ctx context.Context) (port int, err error) {
 	for attempt := 1; ; attempt++ {
-		address, err := c.tryAPIServer(ctx, path, identity, nodes)
+		if port, err = FreePort(); err != nil {
+			return 0, err
+		}
+		c.apiserver, err = c.runAPIServer(ctx, "kube-apiserver", port)
 		if err == nil {
-			return address, nil
+			return port, nil
 		}
 		if attempt == apiServerAttempts || !strings.Contains(err.Error(), "address already in use") {
-			return "", err
+			return 0, err
 		}
 	}
 }
 
-func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, identity *identity, nodes netip.Addr) (string, error) {
-	port, err := FreePort()
-	if err != nil {
-		return "", err
-	}
-	log := filepath.Join(c.dir, "kube-apiserver.log")
-	if err := os.RemoveAll(log); err != nil { // of an attempt whose port was taken, so that no old message is taken for a new one
-		return "", fmt.Errorf("remove the log of an earlier attempt: %w", err)
+// runAPIServer returns when the server answers. The process is not nil also when it was started and does not answer.
+func (c *ControlPlane) runAPIServer(ctx context.Context, name string, port int, flags ...string) (*process.Process, error) {
+	log := filepath.Join(c.dir, name+".log")
+	if err := os.RemoveAll(log); err != nil { // of an earlier run, so that no old message is taken for a new one
+		return nil, fmt.Errorf("remove the log of an earlier run: %w", err)
 	}
 	p, err := process.Start(process.Command{
-		Name: "kube-apiserver", Path: path, Dir: c.dir, LogPath: log, Args: apiServerArgs(port, identity, nodes),
+		Name: name, Path: c.Programs.KubeAPIServer, Dir: c.dir, LogPath: log,
+		Args: slices.Concat(apiServerArgs(port, c.identity, c.nodes), c.flags, flags),
 	})
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	c.apiserver = p
-	address := fmt.Sprintf("127.0.0.1:%d", port)
-	client, err := identity.client()
+	client, err := c.identity.client()
 	if err != nil {
-		return "", err
+		return p, err
 	}
 	defer client.CloseIdleConnections()
-	return address, waitFor(ctx, p, apiServerTimeout, func(ctx context.Context) error {
-		return ready(ctx, client, address, identity.adminToken)
+	return p, waitFor(ctx, p, apiServerTimeout, func(ctx context.Context) error {
+		return ready(ctx, client, addressOf(port), c.identity.adminToken)
 	})
 }
+
+func addressOf(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 // apiServerArgs keep the server on loopback, unless nodes have to reach it at an address.
 func apiServerArgs(port int, identity *identity, nodes netip.Addr) []string {

@@ -16,7 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -40,6 +40,8 @@ type Options struct {
 	Address netip.Addr
 	// Users get a token each, see ControlPlane.Tokens.
 	Users []User
+	// APIServerArgs are added to those of kube-apiserver; they mean nothing to an external one.
+	APIServerArgs []string
 }
 
 // User is somebody whom the API server knows by a token.
@@ -65,7 +67,10 @@ type ControlPlane struct {
 	folder *scratch.Dir
 
 	dir       string
-	nodesHost string // the API server's URL at Options.Address
+	nodesHost string     // the API server's URL at Options.Address
+	nodes     netip.Addr // Options.Address
+	identity  *identity
+	flags     []string // of every API server, besides the usual ones
 	etcd      *process.Process
 	apiserver *process.Process
 	// controllers are kube-controller-manager and kube-scheduler.
@@ -102,35 +107,37 @@ func (c *ControlPlane) start(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
-	c.Programs, c.KubectlPath = programs, programs.Kubectl
-	identity, err := newIdentity(c.dir, options)
+	c.Programs, c.KubectlPath, c.flags, c.nodes = programs, programs.Kubectl, options.APIServerArgs, options.Address
+	if c.identity, err = newIdentity(c.dir, options); err != nil {
+		return err
+	}
+	c.Tokens = c.identity.tokens
+	if err := c.startEtcd(ctx); err != nil {
+		return err
+	}
+	port, err := c.startAPIServer(ctx)
 	if err != nil {
 		return err
 	}
-	c.Tokens = identity.tokens
-	if err := c.startEtcd(ctx, programs.Etcd); err != nil {
-		return err
-	}
-	address, err := c.startAPIServer(ctx, programs.KubeAPIServer, identity, options.Address)
-	if err != nil {
-		return err
-	}
-	c.Config = &rest.Config{
-		Host: "https://" + address, BearerToken: identity.adminToken,
-		TLSClientConfig: rest.TLSClientConfig{CAData: identity.caPEM},
-		// Loopback and a server of our own: client-side throttling would only make tests slow.
-		QPS: -1,
-	}
+	c.Config = c.configFor(port)
 	c.KubeconfigPath = filepath.Join(c.dir, "admin.kubeconfig")
-	if err := c.WriteKubeconfig(c.KubeconfigPath, "admin", identity.adminToken); err != nil {
+	if err := c.WriteKubeconfig(c.KubeconfigPath, "admin", c.identity.adminToken); err != nil {
 		return err
 	}
 	if options.Nodes {
-		_, port, _ := strings.Cut(address, ":")
-		c.nodesHost = "https://" + net.JoinHostPort(options.Address.String(), port)
-		return c.startControllers(identity)
+		c.nodesHost = "https://" + net.JoinHostPort(options.Address.String(), strconv.Itoa(port))
+		return c.startControllers(c.identity)
 	}
 	return nil
+}
+
+func (c *ControlPlane) configFor(port int) *rest.Config {
+	return &rest.Config{
+		Host: "https://" + addressOf(port), BearerToken: c.identity.adminToken,
+		TLSClientConfig: rest.TLSClientConfig{CAData: c.identity.caPEM},
+		// Loopback and a server of our own: client-side throttling would only make tests slow.
+		QPS: -1,
+	}
 }
 
 // Logs are the log files of the processes that Start started, by name.

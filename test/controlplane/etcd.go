@@ -13,6 +13,7 @@ import (
 
 const (
 	etcdSocket = "etcd.sock"
+	etcdData   = "etcd"
 	// nowhere is what the only member of an etcd cluster advertises: the flag must have a port, and nobody ever dials it.
 	nowhere     = "http://127.0.0.1:1"
 	etcdTimeout = 30 * time.Second
@@ -20,11 +21,11 @@ const (
 
 // startEtcd listens on sockets in the control plane's folder: no port can collide and no other user can read the Secrets. Their
 // names are relative because a socket's path must be shorter than 108 bytes, and a temporary folder's may not be.
-func (c *ControlPlane) startEtcd(ctx context.Context, path string) error {
+func (c *ControlPlane) startEtcd(ctx context.Context) error {
 	p, err := process.Start(process.Command{
-		Name: "etcd", Path: path, Dir: c.dir, LogPath: filepath.Join(c.dir, "etcd.log"),
+		Name: "etcd", Path: c.Programs.Etcd, Dir: c.dir, LogPath: filepath.Join(c.dir, "etcd.log"),
 		Args: []string{
-			"--name=default", "--data-dir=etcd", "--log-level=warn",
+			"--name=default", "--data-dir=" + etcdData, "--log-level=warn",
 			"--unsafe-no-fsync", // the data is thrown away, and a fsync an update is most of a test's time
 			"--listen-client-urls=unix://" + etcdSocket, "--advertise-client-urls=" + nowhere,
 			"--listen-peer-urls=unix://etcd-peer.sock", "--initial-advertise-peer-urls=" + nowhere,

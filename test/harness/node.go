@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,7 +32,17 @@ type Node struct {
 	// Store is the folder of the agent's store.
 	Store string
 
-	podName string
+	podName   string
+	lostSince time.Time // zero unless the machine is lost; guarded by the Program's mu
+}
+
+// Lose ends the agent for good, as a machine that is cut off does for everybody else, and has its Pod say that it is not ready
+// since a time in the past, as if the kubelet had written that then. Start brings the machine back.
+func (n *Node) Lose(since time.Time) error {
+	n.mu.Lock()
+	n.lostSince = since
+	n.mu.Unlock()
+	return n.Stop()
 }
 
 // AddNode creates a Ready Node and its agent's Pod, as the kubelet and the DaemonSet controller would, and starts the agent with a
@@ -61,7 +72,7 @@ func (c *Cluster) AddNode(ctx context.Context, name string, labels map[string]st
 		args: func(metrics, health string) []string {
 			return []string{
 				"run", "--kubeconfig", kubeconfig, "--node-name", name, "--store", node.Store,
-				"--source-namespace", SourceNamespace, "--allow-cidr", "127.0.0.0/8",
+				"--source-namespace", SourceNamespace, "--allow-cidr", "127.0.0.0/8", "--min-free-space", "0",
 				"--metrics-bind-address", metrics, "--health-probe-bind-address", health,
 			}
 		},
@@ -76,9 +87,16 @@ func (c *Cluster) AddNode(ctx context.Context, name string, labels map[string]st
 	return node, nil
 }
 
-// RemoveNode stops the agent, deletes the Pod and the Node, and then what the Node owned, as the garbage collector would. The
-// store's folder stays, as the disk of a machine does that is added again.
+// RemoveNode deletes a Node, and then what the Node owned, as the garbage collector would.
 func (c *Cluster) RemoveNode(ctx context.Context, name string) error {
+	err := c.DeleteNode(ctx, name)
+	_, errCache := c.Kubectl(ctx, nil, "delete", "nodeimagecache", name, "--ignore-not-found")
+	return errors.Join(err, errCache)
+}
+
+// DeleteNode stops the agent and deletes the Pod and the Node, if they are still there; what the Node owned stays, as before the
+// garbage collector came by. The store's folder stays, as the disk of a machine does that is added again.
+func (c *Cluster) DeleteNode(ctx context.Context, name string) error {
 	c.mu.Lock()
 	at := slices.IndexFunc(c.nodes, func(node *Node) bool { return node.Name == name })
 	if at < 0 {
@@ -90,10 +108,9 @@ func (c *Cluster) RemoveNode(ctx context.Context, name string) error {
 	c.mu.Unlock()
 
 	err := node.Stop()
-	_, errPod := c.Kubectl(ctx, nil, "delete", "pod", "-n", Namespace, node.podName, "--grace-period=0", "--force")
-	_, errNode := c.Kubectl(ctx, nil, "delete", "node", name)
-	_, errCache := c.Kubectl(ctx, nil, "delete", "nodeimagecache", name, "--ignore-not-found")
-	return errors.Join(err, errPod, errNode, errCache)
+	_, errPod := c.Kubectl(ctx, nil, "delete", "pod", "-n", Namespace, node.podName, "--grace-period=0", "--force", "--ignore-not-found")
+	_, errNode := c.Kubectl(ctx, nil, "delete", "node", name, "--ignore-not-found")
+	return errors.Join(err, errPod, errNode)
 }
 
 func (c *Cluster) createNode(ctx context.Context, name string, labels map[string]string) error {
@@ -136,9 +153,15 @@ func agentPod(node string) *corev1.Pod {
 func (c *Cluster) mirror(ctx context.Context, node *Node, ready bool) error {
 	now := metav1.Now()
 	condition, state := corev1.ConditionFalse, corev1.ContainerState{}
-	if ready {
+	node.mu.Lock()
+	switch {
+	case ready:
 		condition, state.Running = corev1.ConditionTrue, &corev1.ContainerStateRunning{StartedAt: now}
+		node.lostSince = time.Time{}
+	case !node.lostSince.IsZero():
+		now = metav1.NewTime(node.lostSince)
 	}
+	node.mu.Unlock()
 	patch, err := json.Marshal(map[string]any{"status": corev1.PodStatus{
 		Phase: corev1.PodRunning,
 		Conditions: []corev1.PodCondition{

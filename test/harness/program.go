@@ -190,15 +190,22 @@ func (p *Program) watch(ctx context.Context, run *run) {
 			_ = run.process.Stop(stopGrace)
 			return
 		case <-ticker.C:
-			p.report(p.probe(ctx, run.healthAddress) == nil)
+			p.report(p.Probe(ctx) == nil)
 		}
 	}
 }
 
-func (p *Program) probe(ctx context.Context, address string) error {
+// Probe asks the process that runs now for its readiness, as the kubelet does.
+func (p *Program) Probe(ctx context.Context) error {
+	p.mu.Lock()
+	run := p.run
+	p.mu.Unlock()
+	if run == nil {
+		return fmt.Errorf("ask %s for readiness: it does not run", p.Name)
+	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+run.healthAddress+"/readyz", nil)
 	if err != nil {
 		return fmt.Errorf("make the readiness request: %w", err)
 	}

@@ -15,6 +15,8 @@ type Request struct {
 	Node  string
 	Path  string
 	Range string
+	// Authorization is the credential that was sent, as it stands in the header; empty if there was none.
+	Authorization string
 	// Status is 0 until the answer began.
 	Status int
 	// BytesSent counts the body only, while it is being sent too.
@@ -92,7 +94,10 @@ func (s *Server) MaxConcurrentNodes(path string) int {
 }
 
 func (s *Server) begin(r *http.Request) (*Request, File, bool) {
-	entry := &Request{Node: nodeOf(r.UserAgent()), Path: r.URL.Path, Range: r.Header.Get("Range"), Start: time.Now()}
+	entry := &Request{
+		Node: nodeOf(r.UserAgent()), Path: r.URL.Path, Range: r.Header.Get("Range"),
+		Authorization: r.Header.Get("Authorization"), Start: time.Now(),
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests = append(s.requests, entry)

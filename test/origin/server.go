@@ -92,6 +92,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// Refuse answers one request with an error's status and logs it.
+func (s *Server) Refuse(w http.ResponseWriter, r *http.Request, status int) {
+	entry, _, _ := s.begin(r)
+	defer s.end(entry)
+	http.Error(&countingWriter{ResponseWriter: w, server: s, entry: entry}, http.StatusText(status), status)
+}
+
 func serveFile(w http.ResponseWriter, r *http.Request, file File) error {
 	if err := pace(r.Context(), file.BytesPerSecond); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package powercut
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
@@ -74,7 +76,7 @@ func (r *recording) operations(t *testing.T, d *Disk) (all []Op) {
 // open opens the store of a disk until the test ends.
 func (r *recording) open(t *testing.T, d *Disk) *pull.Store {
 	t.Helper()
-	s, err := pull.Open(t.Context(), filepath.Join(r.mount.Insert(d), storeDir), pull.OpenOptions{})
+	s, err := pull.Open(t.Context(), filepath.Join(r.mount.Insert(d), storeDir), r.options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,6 +169,36 @@ func TestDiskStaysFull(t *testing.T) {
 			}
 			if wrong := r.missing(d); len(wrong) > 0 {
 				t.Fatalf("after room was made: %q", wrong)
+			}
+		})
+	}
+}
+
+// TestPullEndsWithTheDisk has a disk that cannot return what was written: the pull
+// does not wait for a server that would have more to send.
+func TestPullEndsWithTheDisk(t *testing.T) {
+	m := mount(t)
+	for name, behaviours := range map[string][]pulltest.Behaviour{
+		"ranges": {pulltest.Stall(2 << 20)},
+		"stream": {pulltest.NoRanges, pulltest.Stall(2 << 20)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			r := &recording{mount: m, wanted: newImage("disk", 1, 3<<20)}
+			r.request = r.wanted.request(pulltest.New(t, pulltest.Bytes(r.wanted.bytes), behaviours...))
+			r.request.StallTimeout = time.Hour
+			d := emptyStore(t, r)
+			s := r.open(t, d)
+			d.Fail(func(op Op) syscall.Errno {
+				if op.Kind == Read && isPartialData(op.Path) {
+					return syscall.EIO
+				}
+				return 0
+			})
+			_, err := s.Pull(ctx, r.request, nil)
+			if !mayBe(err, syscall.EIO) || ctx.Err() != nil {
+				t.Errorf("%v, %v", err, ctx.Err())
 			}
 		})
 	}

@@ -97,14 +97,14 @@ const (
 
 // pullOnce opens the store, pulls and closes the store. done is how many
 // operations the disk had seen when the pull had returned.
-func pullOnce(ctx context.Context, m *Mount, d *Disk, r pull.Request) (result pull.Result, done int, err error) {
-	path := m.Insert(d)
-	defer m.Eject(d)
-	s, err := pull.Open(ctx, filepath.Join(path, storeDir), pull.OpenOptions{})
+func (r *recording) pullOnce(ctx context.Context, d *Disk) (result pull.Result, done int, err error) {
+	path := r.mount.Insert(d)
+	defer r.mount.Eject(d)
+	s, err := pull.Open(ctx, filepath.Join(path, storeDir), r.options)
 	if err != nil {
 		return result, 0, err
 	}
-	result, err = s.Pull(ctx, r, nil)
+	result, err = s.Pull(ctx, r.request, nil)
 	done = len(d.Log())
 	return result, done, errors.Join(err, s.Close())
 }

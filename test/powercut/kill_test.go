@@ -31,7 +31,7 @@ func TestKillThenPowerCut(t *testing.T) {
 				d := tt.disk(t, r)
 				healthy := d.Rule()
 				d.Fail(deadAfter(d, at))
-				_, _, _ = pullOnce(t.Context(), m, d, r.request) // whatever it says, nobody hears it
+				_, _, _ = r.pullOnce(t.Context(), d) // whatever it says, nobody hears it
 				d.Fail(healthy)
 				second := *r
 				second.record(t, d)

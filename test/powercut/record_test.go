@@ -14,6 +14,7 @@ type recording struct {
 	mount   *Mount
 	wanted  wanted
 	rot     []uint64 // sums of what the blob held before, if it was wrong
+	options pull.OpenOptions
 	request pull.Request
 	disk    *Disk
 	done    int              // operations until Pull returned
@@ -24,7 +25,7 @@ type recording struct {
 // record pulls onto a disk.
 func (r *recording) record(t *testing.T, d *Disk) {
 	t.Helper()
-	_, done, err := pullOnce(t.Context(), r.mount, d, r.request)
+	_, done, err := r.pullOnce(t.Context(), d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +102,7 @@ func (r *recording) recover(t *testing.T, where string, left *Disk) {
 	before := left.Tree()
 	path := r.mount.Insert(left)
 	defer r.mount.Eject(left)
-	s, err := pull.Open(t.Context(), filepath.Join(path, storeDir), pull.OpenOptions{})
+	s, err := pull.Open(t.Context(), filepath.Join(path, storeDir), r.options)
 	if err != nil {
 		t.Fatalf("%s: then open: %v\n%s", where, err, describe(before))
 	}

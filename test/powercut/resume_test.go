@@ -52,7 +52,7 @@ func (r *recording) interrupt(t *testing.T, d *Disk, bytes int64) {
 		}
 		return 0
 	})
-	_, _, err := pullOnce(ctx, r.mount, d, r.request)
+	_, _, err := r.pullOnce(ctx, d)
 	d.Fail(nil)
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("a pull that is interrupted: %v", err)

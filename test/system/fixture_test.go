@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,6 +36,7 @@ const (
 
 // group is the nodes of one test.
 type group struct {
+	*world
 	name  string
 	nodes []*harness.Node
 }
@@ -42,7 +44,12 @@ type group struct {
 // newGroup adds ready nodes for this test only.
 func newGroup(t *testing.T, name string, count int) *group {
 	t.Helper()
-	g := &group{name: name}
+	return suite.newGroup(t, name, count)
+}
+
+func (w *world) newGroup(t *testing.T, name string, count int) *group {
+	t.Helper()
+	g := &group{world: w, name: name}
 	for i := range count {
 		g.add(t, fmt.Sprintf("%s-%d", name, i+1))
 	}
@@ -54,13 +61,13 @@ func newGroup(t *testing.T, name string, count int) *group {
 
 func (g *group) add(t *testing.T, name string) *harness.Node {
 	t.Helper()
-	node, err := suite.cluster.AddNode(t.Context(), name, map[string]string{groupLabel: g.name})
+	node, err := g.cluster.AddNode(t.Context(), name, map[string]string{groupLabel: g.name})
 	if err != nil {
 		t.Fatal(err)
 	}
 	g.nodes = append(g.nodes, node)
 	t.Cleanup(func() {
-		if err := suite.cluster.RemoveNode(context.WithoutCancel(t.Context()), name); err != nil {
+		if err := g.cluster.RemoveNode(context.WithoutCancel(t.Context()), name); err != nil {
 			t.Error(err)
 		}
 	})
@@ -79,9 +86,11 @@ func (g *group) waitAgent(t *testing.T, node *harness.Node) {
 // explain prints what a person would ask for first.
 func (g *group) explain(t *testing.T) {
 	t.Helper()
-	out, err := suite.cluster.Kubectl(context.WithoutCancel(t.Context()), nil, "get", "cimg,nimg", "-o", "yaml", "--show-managed-fields=false")
+	out, err := g.cluster.Kubectl(context.WithoutCancel(t.Context()), nil, "get", "cimg,nimg", "-o", "yaml", "--show-managed-fields=false")
 	t.Logf("objects (%v):\n%s", err, out)
-	t.Logf("manager:\n%s", process.Tail(suite.cluster.Manager().LogPath, 40))
+	if manager := g.cluster.Manager(); manager != nil {
+		t.Logf("manager:\n%s", process.Tail(manager.LogPath, 40))
+	}
 	for _, node := range g.nodes {
 		t.Logf("%s:\n%s", node.Program.Name, process.Tail(node.LogPath, 20))
 	}
@@ -118,14 +127,14 @@ func (g *group) apply(t *testing.T, name string, f *file, change func(*v1alpha1.
 	if change != nil {
 		change(&image.Spec)
 	}
-	if err := suite.client.Create(t.Context(), image); err != nil {
+	if err := g.client.Create(t.Context(), image); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { // before the nodes go, so that its finalizer ends
 		if t.Failed() {
 			g.explain(t)
 		}
-		err := suite.client.Delete(context.WithoutCancel(t.Context()), image)
+		err := g.client.Delete(context.WithoutCancel(t.Context()), image)
 		if err != nil && !apierrors.IsNotFound(err) {
 			t.Error(err)
 		}
@@ -135,12 +144,22 @@ func (g *group) apply(t *testing.T, name string, f *file, change func(*v1alpha1.
 // eventually repeats a check until it succeeds.
 func eventually(t *testing.T, what string, check func(ctx context.Context) error) {
 	t.Helper()
+	within(t, patience, what, check)
+}
+
+// within is for what takes longer than others even when it succeeds.
+func within(t *testing.T, patience time.Duration, what string, check func(ctx context.Context) error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	var err error
 	for {
-		err := check(ctx)
-		if err == nil {
+		last := check(ctx)
+		if last == nil {
 			return
+		}
+		if err == nil || ctx.Err() == nil { // the end of the time explains nothing
+			err = last
 		}
 		select {
 		case <-ctx.Done():
@@ -153,9 +172,14 @@ func eventually(t *testing.T, what string, check func(ctx context.Context) error
 // waitCondition returns the image once the condition is True.
 func waitCondition(t *testing.T, name, condition string) *v1alpha1.CloudImage {
 	t.Helper()
+	return suite.waitCondition(t, name, condition)
+}
+
+func (w *world) waitCondition(t *testing.T, name, condition string) *v1alpha1.CloudImage {
+	t.Helper()
 	image := &v1alpha1.CloudImage{}
 	eventually(t, fmt.Sprintf("image %s %s", name, condition), func(ctx context.Context) error {
-		if err := suite.client.Get(ctx, client.ObjectKey{Name: name}, image); err != nil {
+		if err := w.client.Get(ctx, client.ObjectKey{Name: name}, image); err != nil {
 			return err
 		}
 		if !meta.IsStatusConditionTrue(image.Status.Conditions, condition) {
@@ -185,7 +209,11 @@ func blobs(t *testing.T, node *harness.Node) []string {
 	}
 	var digests []string
 	for _, entry := range entries {
-		if got := sum(t, filepath.Join(dir, entry.Name())); got != entry.Name() {
+		got := sum(t, filepath.Join(dir, entry.Name()))
+		if got == "" {
+			continue // removed since
+		}
+		if got != entry.Name() {
 			t.Errorf("node %s: the blob %s holds bytes of digest %s", node.Name, entry.Name(), got)
 		}
 		digests = append(digests, "sha256:"+entry.Name())
@@ -193,9 +221,13 @@ func blobs(t *testing.T, node *harness.Node) []string {
 	return digests
 }
 
+// sum is the digest of a file's bytes, empty if there is no such file.
 func sum(t *testing.T, path string) string {
 	t.Helper()
 	content, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return ""
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,4 +237,24 @@ func sum(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return hex.EncodeToString(hash.Sum(nil))
+}
+
+// inBackground repeats something in so many goroutines until the returned function is called, or the test ends.
+func inBackground(t *testing.T, goroutines int, do func(ctx context.Context, round int)) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var running sync.WaitGroup
+	for range goroutines {
+		running.Go(func() {
+			for round := 0; ctx.Err() == nil; round++ {
+				do(ctx, round)
+			}
+		})
+	}
+	stop = func() {
+		cancel()
+		running.Wait()
+	}
+	t.Cleanup(stop)
+	return stop
 }

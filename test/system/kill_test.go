@@ -11,7 +11,7 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/test/origin"
 )
 
-func TestAgentKilledInMidPull(t *testing.T) {
+func TestFault01AgentKilledInMidPull(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, "killed", 1)
 	node := g.nodes[0]

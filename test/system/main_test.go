@@ -4,7 +4,7 @@ package system
 import (
 	"context"
 	"encoding/pem"
-	"errors"
+	"flag"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -12,12 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"go.uber.org/goleak"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/scratch"
 	"github.com/cloudimage-dev/cloudimage-operator/test/harness"
@@ -26,17 +24,24 @@ import (
 
 // suite is what all tests share. Each test has nodes and images of its own, which a node label keeps apart.
 var suite struct {
-	plane     *controlplane.ControlPlane
-	cluster   *harness.Cluster
-	client    client.Client
+	world
+	binaries  harness.Binaries
 	origin    *origin.Server
 	secureURL string // the same origin over TLS; the agents trust it
 	dir       string
 }
 
+// atOnce is how many tests run at the same time unless -parallel says so: most of the time they wait.
+const atOnce = "5"
+
 func TestMain(m *testing.M) {
 	code := 1
+	flag.Parse()
+	log.SetLogger(logr.Discard()) // of the clients here; the programs' logs are files
 	stop, err := setUp()
+	if parallel := flag.Lookup("test.parallel"); err == nil && parallel.Value.String() == parallel.DefValue {
+		err = parallel.Value.Set(atOnce)
+	}
 	if err == nil {
 		code = m.Run()
 	} else {
@@ -69,7 +74,7 @@ func setUp() (stop []func() error, err error) {
 	}
 	push(folder.Remove)
 	suite.dir = folder.Path
-	binaries, err := harness.Build(ctx, harness.BuildOptions{Dir: suite.dir, Race: raceEnabled, Output: os.Stderr})
+	suite.binaries, err = harness.Build(ctx, harness.BuildOptions{Dir: suite.dir, Race: raceEnabled, Output: os.Stderr})
 	if err != nil {
 		return stop, err
 	}
@@ -83,29 +88,11 @@ func setUp() (stop []func() error, err error) {
 		return stop, err
 	}
 	suite.secureURL = secure.URL
-	plane, err := controlplane.Start(ctx, controlplane.Options{Output: os.Stderr})
-	if err != nil {
+	push(suite.stop)
+	if err := suite.start(ctx, suite.dir, controlplane.Options{Output: os.Stderr}); err != nil {
 		return stop, err
 	}
-	push(plane.Stop)
-	suite.plane = plane
-	suite.cluster, err = harness.New(ctx, harness.Options{ControlPlane: plane, Binaries: binaries, Dir: suite.dir})
-	if err != nil {
-		return stop, err
-	}
-	push(func() error { return suite.cluster.Stop(context.Background()) })
-	scheme := runtime.NewScheme()
-	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		return stop, err
-	}
-	if suite.client, err = client.New(plane.Config, client.Options{Scheme: scheme}); err != nil {
-		return stop, err
-	}
-	manager, err := suite.cluster.StartManager(ctx)
-	if err != nil {
-		return stop, err
-	}
-	return stop, manager.WaitReady(ctx)
+	return stop, suite.startManager(ctx)
 }
 
 // trust makes the programs that are started from here take the server's certificate for good.

@@ -23,6 +23,29 @@ app.kubernetes.io/component: {{ . }}
 {{- end -}}
 {{- end }}
 
+{{/* Flags, mounts and volumes of the metrics of both programs. What is default is not said. */}}
+{{- define "cloudimage-operator.metricsFlags" -}}
+- --metrics-bind-address=:8080
+{{- if not .secure }}
+- --metrics-secure=false
+{{- end }}
+{{- if .certSecret }}
+- --metrics-cert-dir=/etc/cloudimage/metrics
+{{- end }}
+{{- end }}
+
+{{- define "cloudimage-operator.metricsMount" -}}
+- name: metrics
+  mountPath: /etc/cloudimage/metrics
+  readOnly: true
+{{- end }}
+
+{{- define "cloudimage-operator.metricsVolume" -}}
+- name: metrics
+  secret:
+    secretName: {{ .certSecret }}
+{{- end }}
+
 {{/* What Kubernetes' restricted Pod security standard asks of a Pod. */}}
 {{- define "cloudimage-operator.podSecurityContext" -}}
 runAsNonRoot: true

@@ -96,7 +96,9 @@ func overS3(r *results, own row) (float64, bool) {
 	return own.seconds / s3.seconds, ok
 }
 
-func overSize(r *results, own row) (float64, bool) { return own.sent / float64(r.size), true }
+func overSize(r *results, own row) (float64, bool) {
+	return own.sent / float64(own.scenario.size(r.size)), true
+}
 
 func offLimit(r *results, own row) (float64, bool) {
 	rate := float64(r.size) / own.seconds

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cloudimage-dev/cloudimage-operator/test/bench/pull/origin"
 )
 
 // machine is what the disk and the hash of this machine take for the whole object.
@@ -28,7 +30,8 @@ func (b *bench) measureMachine(ctx context.Context) (m machine, err error) {
 	defer func() { err = errors.Join(err, b.clean(dir)) }()
 	path := filepath.Join(dir, "out")
 	began, cpu := time.Now(), ownCPU()
-	if err := writeAndSync(path, b.object.Reader()); err != nil {
+	object := b.object(scenario{})
+	if err := writeAndSync(path, object); err != nil {
 		return m, err
 	}
 	m.diskSeconds, m.diskCPU = time.Since(began).Seconds(), ownCPU()-cpu
@@ -39,17 +42,25 @@ func (b *bench) measureMachine(ctx context.Context) (m machine, err error) {
 		return m, fmt.Errorf("measure the hash: %w", err)
 	}
 	m.hashSeconds, m.hashCPU = time.Since(began).Seconds(), r.usage.CPUSeconds
-	return m, checkDigest(output, b.object.Digest)
+	return m, checkDigest(output, object.Digest)
 }
 
-// writeAndSync keeps the disk busy from the start, as a download can.
-func writeAndSync(path string, from io.Reader) error {
+// scale tells what a part of the object takes.
+func (m machine) scale(part float64) machine {
+	return machine{hashSeconds: part * m.hashSeconds, hashCPU: part * m.hashCPU, diskSeconds: part * m.diskSeconds, diskCPU: part * m.diskCPU}
+}
+
+// writeAndSync allocates the file first and keeps the disk busy from the start, as a download can.
+func writeAndSync(path string, object origin.Object) error {
 	file, err := os.Create(path)
 	if err != nil {
 		return fmt.Errorf("measure the disk: %w", err)
 	}
 	defer file.Close()
-	piece := make([]byte, 4<<20)
+	if err := unix.Fallocate(int(file.Fd()), 0, 0, object.Size); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("measure the disk: %w", err)
+	}
+	from, piece := object.Reader(), make([]byte, 4<<20)
 	for written := int64(0); err == nil; {
 		var n int
 		if n, err = io.ReadFull(from, piece); n > 0 {

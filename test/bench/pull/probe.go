@@ -38,7 +38,7 @@ func (b *bench) measureLine(ctx context.Context, s scenario) (l line, err error)
 	var readers sync.WaitGroup
 	failures := make(chan error, connections)
 	for range connections {
-		readers.Go(func() { failures <- b.read(ctx, url, &received) })
+		readers.Go(func() { failures <- b.read(ctx, url, b.object(s).Size, &received) })
 	}
 	defer readers.Wait()
 	defer cancel()
@@ -96,11 +96,11 @@ func (b *bench) setUp(ctx context.Context, url string) (float64, error) {
 }
 
 // read takes the object again and again until ctx ends.
-func (b *bench) read(ctx context.Context, url string, received *atomic.Int64) error {
+func (b *bench) read(ctx context.Context, url string, size int64, received *atomic.Int64) error {
 	client := b.client()
 	defer client.CloseIdleConnections()
 	for {
-		if err := get(ctx, client, url, b.object.Size-1, counter{received}); err != nil {
+		if err := get(ctx, client, url, size-1, counter{received}); err != nil {
 			return err
 		}
 	}

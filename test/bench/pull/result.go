@@ -11,6 +11,7 @@ import (
 type row struct {
 	scenario scenario
 	tool     string
+	rounds   int // that the medians are of
 	seconds  float64
 	// capped: it was stopped, and needs more than seconds.
 	capped  bool
@@ -36,7 +37,7 @@ func newRow(s scenario, tool string, samples []sample) row {
 		return median(values)
 	}
 	r := row{
-		scenario: s, tool: tool,
+		scenario: s, tool: tool, rounds: len(samples),
 		seconds: of(func(s sample) float64 { return s.seconds }),
 		capped:  slices.ContainsFunc(samples, func(s sample) bool { return s.capped }),
 		sent:    of(func(s sample) float64 { return float64(s.sent) }),

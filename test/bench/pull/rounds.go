@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 )
 
 const (
+	// hopeless is how many times our own time a peer takes in round 0 to be measured in hopelessRounds only.
+	hopeless, hopelessRounds = 3, 1
 	// patience is how many times our own time a peer may take before it is stopped; it is not asked again then.
 	patience = 10
 	// leastPatience leaves room where our own time is short, and mostPatience is for us.
@@ -31,7 +34,8 @@ type rounds struct {
 	log     io.Writer
 	samples map[key][]sample
 	terms   map[string][]terms
-	limits  map[string]time.Duration // by scenario
+	own     map[string]time.Duration // our time of round 0, by scenario
+	slow    map[key]bool             // peers without hope
 }
 
 // newBench makes the objects, the certificates and a directory. The caller closes it.
@@ -48,8 +52,16 @@ func newBench(ctx context.Context, c config) (b *bench, err error) {
 	if b.base, err = os.MkdirTemp(c.dir, "bench-pull-"); err != nil {
 		return b, fmt.Errorf("make a directory: %w", err)
 	}
-	if b.object, err = origin.NewObject(ctx, c.size, 0); err != nil {
-		return b, err
+	b.objects = map[int64]origin.Object{}
+	for _, size := range append(sizes(c), c.size) {
+		if _, ok := b.objects[size]; ok {
+			continue
+		}
+		object, err := origin.NewObject(ctx, size, 0)
+		if err != nil {
+			return b, err
+		}
+		b.objects[size] = object
 	}
 	if slices.ContainsFunc(c.scenarios, func(s scenario) bool { return s.kind == many }) {
 		for i := range manyPulls {
@@ -70,19 +82,28 @@ func newBench(ctx context.Context, c config) (b *bench, err error) {
 	return b, nil
 }
 
+// sizes are those of the objects of all scenarios.
+func sizes(c config) []int64 {
+	all := make([]int64, len(c.scenarios))
+	for i, s := range c.scenarios {
+		all[i] = s.size(c.size)
+	}
+	return all
+}
+
 func (b *bench) close() (err error) {
 	if b.base != "" {
 		err = os.RemoveAll(b.base)
 	}
-	for _, object := range b.parts {
+	for _, object := range append(slices.Collect(maps.Values(b.objects)), b.parts...) {
 		err = errors.Join(err, object.Close())
 	}
-	return errors.Join(err, b.object.Close())
+	return err
 }
 
 // measure runs everything, round by round, so that a change of the machine's mood meets all tools. Round 0 does not count.
 func (b *bench) measure(ctx context.Context, log io.Writer) (*results, error) {
-	all := &rounds{bench: b, log: log, samples: map[key][]sample{}, terms: map[string][]terms{}, limits: map[string]time.Duration{}}
+	all := &rounds{bench: b, log: log, samples: map[key][]sample{}, terms: map[string][]terms{}, own: map[string]time.Duration{}, slow: map[key]bool{}}
 	for number := range b.config.rounds + 1 {
 		if err := all.round(ctx, number); err != nil {
 			return nil, fmt.Errorf("round %d: %w", number, err)
@@ -108,7 +129,8 @@ func (all *rounds) round(ctx context.Context, number int) error {
 				return err
 			}
 		}
-		t := newTerms(b.config.size, free, limited, machine)
+		size := s.size(b.config.size)
+		t := newTerms(size, free, limited, machine.scale(float64(size)/float64(b.config.size)))
 		if s.kind == many {
 			t.lines = float64(b.config.size) / float64(nodeLimit(b.config.size))
 		}
@@ -131,19 +153,22 @@ func (all *rounds) scenario(ctx context.Context, s scenario, number int) error {
 	for i := range chosen {
 		t := chosen[(i+number)%len(chosen)]
 		k := key{s.name, t.name}
-		if samples := all.samples[k]; len(samples) > 0 && samples[0].capped {
+		samples := all.samples[k]
+		if len(samples) > 0 && samples[0].capped || all.slow[k] && len(samples) >= hopelessRounds {
 			continue
 		}
 		limit := mostPatience
 		if t.name != ours {
-			limit = all.limits[s.name]
+			limit = max(leastPatience, patience*all.own[s.name])
 		}
 		one, err := all.bench.run(ctx, s, t, task{fraction: fraction, limit: limit, check: number == 0})
 		if err != nil {
 			return err
 		}
-		if number == 0 && t.name == ours {
-			all.limits[s.name] = max(leastPatience, time.Duration(patience*one.seconds*float64(time.Second)))
+		if took := time.Duration(one.seconds * float64(time.Second)); number == 0 && t.name == ours {
+			all.own[s.name] = took
+		} else if number == 0 {
+			all.slow[k] = took > hopeless*all.own[s.name]
 		}
 		if number > 0 || one.capped {
 			all.samples[k] = append(all.samples[k], one)

@@ -29,14 +29,17 @@ type sample struct {
 
 // bench is what all runs share.
 type bench struct {
-	config config
-	base   string // a new directory on the disk
-	object origin.Object
-	parts  []origin.Object // of manyPulls
-	tls    *tls.Config
-	caPEM  []byte
-	caFile string
+	config  config
+	base    string                  // a new directory on the disk
+	objects map[int64]origin.Object // by size in bytes
+	parts   []origin.Object         // of manyPulls
+	tls     *tls.Config
+	caPEM   []byte
+	caFile  string
 }
+
+// object is what a scenario's tools download.
+func (b *bench) object(s scenario) origin.Object { return b.objects[s.size(b.config.size)] }
 
 // objectPath is where servers have the object.
 const objectPath = "/image"
@@ -47,7 +50,7 @@ func (b *bench) network(s scenario, pace *origin.Pace) (server *origin.Server, u
 	if s.tls {
 		options.TLS = b.tls
 	}
-	objects := map[string]origin.Object{objectPath: b.object}
+	objects := map[string]origin.Object{objectPath: b.object(s)}
 	for i, part := range b.parts {
 		objects[fmt.Sprintf("/part-%d", i)] = part
 	}
@@ -83,7 +86,8 @@ func (b *bench) run(ctx context.Context, s scenario, t tool, now task) (result s
 		return sample{}, fmt.Errorf("make room for a run: %w", err)
 	}
 	defer func() { err = errors.Join(err, b.clean(dir)) }()
-	r := &runner{job: job{url: url + objectPath, size: b.object.Size, dir: dir, digest: b.object.Digest}, tool: t, server: server, env: environment(dir, "")}
+	object := b.object(s)
+	r := &runner{job: job{url: url + objectPath, size: object.Size, dir: dir, digest: object.Digest}, tool: t, server: server, env: environment(dir, "")}
 	if s.tls {
 		r.job.caFile, r.env = b.caFile, environment(dir, b.caFile)
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"go.yaml.in/yaml/v3"
 )
 
 func main() {
@@ -27,15 +29,34 @@ func write(repository string) error {
 	if err != nil {
 		return fmt.Errorf("list the CustomResourceDefinitions: %w", err)
 	}
-	var access []string
-	for _, name := range []string{"service_accounts", "manager_role", "agent_role", "bindings", "agent_confinement"} {
-		access = append(access, filepath.Join(repository, "config", "rbac", name+".yaml"))
+	access, err := accessFiles(filepath.Join(repository, "config", "rbac"))
+	if err != nil {
+		return err
 	}
 	return errors.Join(
 		copyInto(filepath.Join(chart, "files", "crds"), crds),
 		copyInto(filepath.Join(chart, "files", "rbac"), access),
 		writeReadme(chart),
 	)
+}
+
+// accessFiles are those of the kustomization, but for the namespaces, which Helm and the chart make themselves.
+func accessFiles(dir string) ([]string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "kustomization.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("read what config/rbac holds: %w", err)
+	}
+	var kustomization struct{ Resources []string }
+	if err := yaml.Unmarshal(data, &kustomization); err != nil {
+		return nil, fmt.Errorf("parse what config/rbac holds: %w", err)
+	}
+	var files []string
+	for _, name := range kustomization.Resources {
+		if name != "namespaces.yaml" {
+			files = append(files, filepath.Join(dir, name))
+		}
+	}
+	return files, nil
 }
 
 // copyInto makes a folder hold exactly these files.

@@ -19,7 +19,7 @@ const (
 )
 
 // fixture is what the tests share: nothing of it changes.
-type fixture struct{ repository, chart, helm, manager string }
+type fixture struct{ repository, chart, helm, manager, agent string }
 
 var built fixture //nolint:gochecknoglobals // built once by TestMain
 
@@ -46,11 +46,11 @@ func runTests(m *testing.M) (int, error) {
 	defer func() { _ = os.RemoveAll(dir) }()
 	built = fixture{
 		repository: repository, chart: filepath.Join(repository, "charts", "cloudimage-operator"),
-		helm: filepath.Join(dir, "helm"), manager: filepath.Join(dir, "manager"),
+		helm: filepath.Join(dir, "helm"), manager: filepath.Join(dir, "manager"), agent: filepath.Join(dir, "node-agent"),
 	}
 	for _, args := range [][]string{
 		{"build", "-o", built.helm, "helm.sh/helm/v4/cmd/helm"},
-		{"build", "-C", repository, "-o", built.manager, "./cmd/manager"},
+		{"build", "-C", repository, "-o", dir, "./cmd/manager", "./cmd/node-agent"},
 	} {
 		cmd := exec.Command("go", args...)
 		cmd.Stderr = os.Stderr

@@ -158,7 +158,7 @@ func TestToggles(t *testing.T) {
 		{"disruption budget", "manager.podDisruptionBudget.enabled=false", "PodDisruptionBudget ", true},
 		{"priority class", "agent.priorityClass.create=false", "PriorityClass ", true},
 		{"network policies", "networkPolicy.enabled=false", "NetworkPolicy ", true},
-		{"pod monitors", "podMonitor.enabled=true", "PodMonitor ", false},
+		{"pod monitors", "podMonitor.enabled=true,metrics.secure=false", "PodMonitor ", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -10,9 +10,9 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/test/origin"
 )
 
-// TestFaultyOrigin lets servers answer wrongly: whatever the agent makes of it, a published name never stands over wrong bytes,
+// TestFault18FaultyOrigin lets servers answer wrongly: whatever the agent makes of it, a published name never stands over wrong bytes,
 // and once the server is well the image becomes ready.
-func TestFaultyOrigin(t *testing.T) {
+func TestFault18FaultyOrigin(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name  string

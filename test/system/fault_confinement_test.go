@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -15,8 +16,8 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/test/harness"
 )
 
-// TestAgentIsConfinedToItsNode uses the agents' own tokens by hand.
-func TestAgentIsConfinedToItsNode(t *testing.T) {
+// TestFault26AgentWritesAnotherNodesObject uses the agents' own tokens by hand.
+func TestFault26AgentWritesAnotherNodesObject(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, "confined", 2)
 	for _, node := range g.nodes {
@@ -25,7 +26,7 @@ func TestAgentIsConfinedToItsNode(t *testing.T) {
 		})
 	}
 	own, other := g.nodes[0].Name, g.nodes[1].Name
-	bound := clientOf(t, filepath.Join(filepath.Dir(g.nodes[0].Store), "kubeconfig"))
+	bound := clientOf(t, kubeconfigOf(g.nodes[0]))
 	unbound := filepath.Join(t.TempDir(), "kubeconfig")
 	err := suite.plane.WriteServiceAccountKubeconfig(t.Context(), unbound, harness.Namespace, "cloudimage-agent", nil)
 	if err != nil {
@@ -37,6 +38,8 @@ func TestAgentIsConfinedToItsNode(t *testing.T) {
 	spec := func(c client.Client, node string) error {
 		return c.Patch(t.Context(), cacheNamed(node), client.RawPatch(types.MergePatchType, []byte(`{"spec":{"images":[]}}`)))
 	}
+	elsewhere, machine := cacheNamed("confined-9"), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: own}}
+	elsewhere.Spec.NodeUID = "forged"
 	for _, tt := range []struct {
 		name    string
 		err     error
@@ -48,6 +51,10 @@ func TestAgentIsConfinedToItsNode(t *testing.T) {
 		{"another node's orders", spec(bound, other), false},
 		{"deleting its own object", bound.Delete(t.Context(), cacheNamed(own)), false},
 		{"deleting another node's object", bound.Delete(t.Context(), cacheNamed(other)), false},
+		{"creating another node's object", bound.Create(t.Context(), elsewhere), false},
+		{"a Node", bound.Patch(t.Context(), machine, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`))), false},
+		{"all Secrets of the sources", bound.List(t.Context(), &corev1.SecretList{}, client.InNamespace(harness.SourceNamespace)), false},
+		{"a Secret of the operator", bound.Get(t.Context(), client.ObjectKey{Namespace: harness.Namespace, Name: "any"}, &corev1.Secret{}), false},
 		{"any status, with a token bound to no Pod", status(clientOf(t, unbound), own), false},
 		{"any status, as an administrator", status(suite.client, other), true},
 	} {
@@ -70,6 +77,7 @@ func clientOf(t *testing.T, kubeconfig string) client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	config.QPS = -1
 	c, err := client.New(config, client.Options{Scheme: suite.client.Scheme()})
 	if err != nil {
 		t.Fatal(err)

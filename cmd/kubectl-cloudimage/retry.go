@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+// retry asks for a new rollout of the same spec. Nodes that hold the verified bytes adopt them and fetch nothing.
+func retry(ctx context.Context, c client.Client, name string, w io.Writer) error {
+	image, err := getImage(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	before := image.DeepCopy()
+	metav1.SetMetaDataAnnotation(&image.ObjectMeta, v1alpha1.RequestedAtAnnotation, time.Now().UTC().Format(time.RFC3339Nano))
+	if err := c.Patch(ctx, image, client.MergeFrom(before), client.FieldOwner("kubectl-cloudimage")); err != nil {
+		return fmt.Errorf("set the annotation %s: %w", v1alpha1.RequestedAtAnnotation, err)
+	}
+	fmt.Fprintf(w, "%s is rolled out anew; nodes that hold its bytes keep them.\nFollow it with: kubectl cloudimage watch %s\n", name, name)
+	if image.Spec.Suspend {
+		fmt.Fprintln(w, "Nothing will be pulled while spec.suspend is true.")
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+// states of a row, in the order in which they are listed: what needs attention comes first.
+const (
+	stateFailed   = "Failed"
+	statePulling  = "Pulling"
+	stateRemoving = "Removing"
+	statePending  = "Pending" // it was told to pull, and has not begun
+	stateWaiting  = "Waiting" // for a slot of the rollout
+	stateReady    = "Ready"
+)
+
+func rank(state string) int {
+	return slices.Index([]string{stateFailed, statePulling, stateRemoving, statePending, stateWaiting, stateReady}, state)
+}
+
+// row is one node's part in an image.
+type row struct {
+	node  string
+	state string
+	// done and size are bytes; size is 0 while it is not known.
+	done, size int64
+	// rate is bytes per second: of the pull that runs since it began, or of the last one.
+	rate int64
+	// resumed is how many of the done bytes an earlier attempt had left.
+	resumed  int64
+	attempts int32
+	reason   string
+	message  string
+}
+
+// rowsOf are the nodes that an image was assigned to, those that need attention first.
+func rowsOf(image *v1alpha1.CloudImage, caches []v1alpha1.NodeImageCache, now time.Time) []row {
+	var rows []row
+	for i := range caches {
+		if r, ok := rowOf(image, &caches[i], now); ok {
+			rows = append(rows, r)
+		}
+	}
+	sortRows(rows)
+	return rows
+}
+
+func sortRows(rows []row) {
+	slices.SortFunc(rows, func(a, b row) int {
+		return cmp.Or(cmp.Compare(rank(a.state), rank(b.state)), cmp.Compare(a.node, b.node))
+	})
+}
+
+// rowOf is false when the node has nothing to do with the image.
+func rowOf(image *v1alpha1.CloudImage, cache *v1alpha1.NodeImageCache, now time.Time) (row, bool) {
+	order, report := find(cache, image.Name)
+	r := row{node: cache.Name, size: image.Status.SizeBytes}
+	switch {
+	case order == nil:
+		return row{}, false
+	case order.Action == v1alpha1.ActionRemove:
+		r.state = stateRemoving
+	case report == nil || report.Revision != order.Revision || cache.Status.NodeUID != cache.Spec.NodeUID:
+		r.state = unstarted(order)
+	default:
+		r.take(order, report, now)
+	}
+	return r, true
+}
+
+// unstarted is the state of an order that the agent has not answered.
+func unstarted(order *v1alpha1.AssignedImage) string {
+	if order.Action == v1alpha1.ActionHold {
+		return stateWaiting
+	}
+	return statePending
+}
+
+// take fills in what the agent reports about the order's revision.
+func (r *row) take(order *v1alpha1.AssignedImage, report *v1alpha1.ImageStatus, now time.Time) {
+	r.size = cmp.Or(report.SizeBytes, r.size)
+	r.attempts, r.reason, r.message, r.resumed = report.Attempts, report.Reason, report.Message, report.ResumedBytes
+	switch report.State {
+	case v1alpha1.StateReady:
+		r.state, r.done, r.rate = stateReady, r.size, report.AverageBytesPerSecond
+	case v1alpha1.StatePulling:
+		r.state, r.done = statePulling, report.BytesCompleted
+		if report.StartTime != nil {
+			if seconds := now.Sub(report.StartTime.Time).Seconds(); seconds >= 1 {
+				r.rate = int64(float64(max(0, r.done-r.resumed)) / seconds)
+			}
+		}
+	case v1alpha1.StateFailed:
+		r.state = stateFailed
+	default:
+		r.state = unstarted(order)
+	}
+}
+
+// find looks for an image in a node's orders and in its agent's report; nil is not there.
+func find(cache *v1alpha1.NodeImageCache, image string) (*v1alpha1.AssignedImage, *v1alpha1.ImageStatus) {
+	var order *v1alpha1.AssignedImage
+	var report *v1alpha1.ImageStatus
+	if i := slices.IndexFunc(cache.Spec.Images, func(a v1alpha1.AssignedImage) bool { return a.Name == image }); i >= 0 {
+		order = &cache.Spec.Images[i]
+	}
+	if i := slices.IndexFunc(cache.Status.Images, func(s v1alpha1.ImageStatus) bool { return s.Name == image }); i >= 0 {
+		report = &cache.Status.Images[i]
+	}
+	return order, report
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/dustin/go-humanize"
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+// readyShown is how many ready nodes are listed without --all.
+const readyShown = 20
+
+// barWidth is in characters.
+const barWidth = 20
+
+// writeImage prints an image and its nodes.
+func writeImage(w io.Writer, image *v1alpha1.CloudImage, rows []row, all bool) error {
+	facts := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintf(facts, "IMAGE\t%s\n", image.Name)
+	fmt.Fprintf(facts, "STATUS\t%s\n", summary(image))
+	fmt.Fprintf(facts, "SOURCE\t%s\n", sourceOf(image))
+	fmt.Fprintf(facts, "DIGEST\t%s\n", cmp.Or(image.Status.Digest, image.Spec.Digest, "not known yet: the first node's is taken"))
+	if image.Status.SizeBytes > 0 {
+		fmt.Fprintf(facts, "SIZE\t%s\n", sizeOf(&image.Status))
+	}
+	fmt.Fprintln(facts)
+	if err := facts.Flush(); err != nil {
+		return fmt.Errorf("print the image: %w", err)
+	}
+	return writeRows(w, rows, all)
+}
+
+func writeRows(w io.Writer, rows []row, all bool) error {
+	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(table, "NODE\tSTATE\tPROGRESS\tRATE\tWHY")
+	ready := 0
+	for _, r := range rows {
+		if r.state == stateReady {
+			ready++
+		}
+		if all || r.state != stateReady || ready <= readyShown {
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", r.node, r.state, r.progress(), r.rateText(), r.why())
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("print the nodes: %w", err)
+	}
+	if hidden := ready - readyShown; hidden > 0 && !all {
+		fmt.Fprintf(w, "and %d more ready nodes; --all lists them\n", hidden)
+	}
+	return nil
+}
+
+// writeImages prints one line with a bar for each image.
+func writeImages(w io.Writer, images []v1alpha1.CloudImage) error {
+	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(table, "IMAGE\tNODES READY\tRATE\tSTATUS")
+	for i := range images {
+		image := &images[i]
+		nodes := image.Status.Nodes
+		fmt.Fprintf(table, "%s\t%s %d of %d\t%s\t%s\n", image.Name, bar(int64(nodes.Ready), int64(nodes.Desired)), nodes.Ready, nodes.Desired,
+			cmp.Or(image.Status.Throughput, "-"), summary(image))
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("print the images: %w", err)
+	}
+	return nil
+}
+
+// summary is the Ready condition in one line.
+func summary(image *v1alpha1.CloudImage) string {
+	ready := meta.FindStatusCondition(image.Status.Conditions, v1alpha1.ConditionReady)
+	if ready == nil || image.Status.ObservedGeneration != image.Generation {
+		return "the manager has not looked at it yet; does it run?"
+	}
+	return ready.Reason + ": " + ready.Message
+}
+
+// sourceOf leaves out the query, where signatures are.
+func sourceOf(image *v1alpha1.CloudImage) string {
+	if image.Spec.Source.HTTP == nil {
+		return "unknown to this version of the plugin"
+	}
+	url, _, signed := strings.Cut(image.Spec.Source.HTTP.URL, "?")
+	if signed {
+		url += "?…"
+	}
+	return url
+}
+
+func sizeOf(status *v1alpha1.CloudImageStatus) string {
+	text := bytesText(status.SizeBytes)
+	if status.Format != "" {
+		text += ", " + string(status.Format)
+	}
+	if status.VirtualSizeBytes > 0 {
+		text += ", a disk of " + bytesText(status.VirtualSizeBytes)
+	}
+	return text
+}
+
+func (r row) progress() string {
+	switch {
+	case r.state == stateReady:
+		return bytesText(r.size)
+	case r.done == 0:
+		return "-"
+	case r.size == 0:
+		return bytesText(r.done)
+	}
+	return fmt.Sprintf("%s %3d %%", bar(r.done, r.size), 100*r.done/r.size)
+}
+
+func (r row) rateText() string {
+	if r.rate <= 0 {
+		return "-"
+	}
+	return bytesText(r.rate) + "/s"
+}
+
+func (r row) why() string {
+	text := r.reason
+	if r.message != "" {
+		text = strings.TrimPrefix(text+": "+r.message, ": ")
+	}
+	switch {
+	case text == "" && r.state == stateWaiting:
+		text = "its turn comes when another node is done"
+	case r.state == statePulling && r.resumed > 0:
+		text = strings.TrimPrefix(text+"; resumed at "+bytesText(r.resumed), "; ")
+	}
+	if r.attempts > 1 {
+		text = strings.TrimPrefix(fmt.Sprintf("%s; attempt %d", text, r.attempts), "; ")
+	}
+	return text
+}
+
+// bar draws done of whole; whole may be 0.
+func bar(done, whole int64) string {
+	filled := 0
+	if whole > 0 {
+		filled = int(barWidth * min(done, whole) / whole)
+	}
+	return "[" + strings.Repeat("#", filled) + strings.Repeat(".", barWidth-filled) + "]"
+}
+
+func bytesText(n int64) string { return humanize.IBytes(uint64(max(0, n))) }

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+// facts are what an explanation is made of; nil is not there.
+type facts struct {
+	name  string // of the node
+	image *v1alpha1.CloudImage
+	node  *corev1.Node
+	cache *v1alpha1.NodeImageCache
+}
+
+// why prints what is known about an image on a node.
+func why(ctx context.Context, c client.Reader, node, name string, w io.Writer) error {
+	image, err := getImage(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	f := facts{name: node, image: image, node: &corev1.Node{}, cache: &v1alpha1.NodeImageCache{}}
+	if err := c.Get(ctx, client.ObjectKey{Name: node}, f.node); apierrors.IsNotFound(err) {
+		f.node = nil
+	} else if err != nil {
+		return fmt.Errorf("get the Node: %w", err)
+	}
+	if err := c.Get(ctx, client.ObjectKey{Name: node}, f.cache); apierrors.IsNotFound(err) {
+		f.cache = nil
+	} else if err != nil {
+		return fmt.Errorf("get the NodeImageCache: %w", err)
+	}
+	_, err = fmt.Fprintln(w, strings.Join(f.explain(time.Now()), "\n"))
+	return err
+}
+
+// explain says what holds the image up, beginning with what is farthest from the node.
+func (f facts) explain(now time.Time) []string {
+	if f.node == nil {
+		return []string{fmt.Sprintf("There is no Node %s.", f.name)}
+	}
+	if text := f.notSelected(); text != "" {
+		return []string{text}
+	}
+	if f.cache == nil {
+		return []string{
+			fmt.Sprintf("No agent was ever seen on %s, so the manager gave it no orders.", f.name),
+			"See whether its Pod runs: kubectl get pods --all-namespaces --selector app.kubernetes.io/component=node-agent --field-selector spec.nodeName=" + f.name,
+		}
+	}
+	r, assigned := rowOf(f.image, f.cache, now)
+	if !assigned {
+		return []string{fmt.Sprintf("%s is not assigned to %s yet. %s", f.image.Name, f.name, summary(f.image))}
+	}
+	return append(f.explainRow(r), f.storage()...)
+}
+
+// notSelected is empty when the selector matches the node.
+func (f facts) notSelected() string {
+	if f.image.Spec.NodeSelector == nil {
+		return ""
+	}
+	selector, err := metav1.LabelSelectorAsSelector(f.image.Spec.NodeSelector)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("spec.nodeSelector of %s cannot be used: %v", f.image.Name, err)
+	case !selector.Matches(labels.Set(f.node.Labels)):
+		return fmt.Sprintf("%s is not for %s: spec.nodeSelector (%s) does not match the node's labels.", f.image.Name, f.name, selector)
+	}
+	return ""
+}
+
+func (f facts) explainRow(r row) []string {
+	head := fmt.Sprintf("%s on %s: %s", f.image.Name, f.name, r.state)
+	switch r.state {
+	case stateReady:
+		_, report := find(f.cache, f.image.Name)
+		return []string{head, "It holds " + report.Digest + ", " + bytesText(r.size) + ", as blobs/sha256/" + strings.TrimPrefix(report.Digest, "sha256:") + " in its store."}
+	case statePulling:
+		return []string{head, strings.TrimSpace(r.progress() + " at " + r.rateText() + " " + r.why())}
+	case stateFailed:
+		return []string{head, r.why(), "kubectl cloudimage retry " + f.image.Name + " asks again, once the cause is gone."}
+	case stateRemoving:
+		return []string{head, "The agent was told to drop it; the entry goes once it has."}
+	case statePending:
+		return []string{head, "The agent was told to pull and has not answered. See whether its Pod is ready: " +
+			"kubectl get pods --all-namespaces --selector app.kubernetes.io/component=node-agent --field-selector spec.nodeName=" + f.name}
+	}
+	return []string{head, f.waiting(r)}
+}
+
+// waiting says what a node without a slot waits for.
+func (f facts) waiting(r row) string {
+	switch {
+	case r.reason != "":
+		return r.why()
+	case f.image.Spec.Suspend:
+		return "spec.suspend is true, so nothing is pulled."
+	case meta.IsStatusConditionTrue(f.image.Status.Conditions, v1alpha1.ConditionStalled):
+		return "The rollout has stopped. " + summary(f.image)
+	}
+	return fmt.Sprintf("It waits for its turn: %d nodes pull now, and spec.rollout.maxConcurrentNodes is %s.",
+		f.image.Status.Nodes.Pulling, f.image.Spec.Rollout.MaxConcurrentNodes)
+}
+
+// storage speaks only of a store that cannot be used.
+func (f facts) storage() []string {
+	condition := meta.FindStatusCondition(f.cache.Status.Conditions, v1alpha1.ConditionStorageReady)
+	if condition == nil || condition.Status == metav1.ConditionTrue {
+		return nil
+	}
+	return []string{fmt.Sprintf("The store of %s cannot be used: %s: %s", f.name, condition.Reason, condition.Message)}
+}

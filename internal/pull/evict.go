@@ -1,0 +1,215 @@
+package pull
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// rank is the order in which things give way.
+type rank int
+
+const (
+	quarantined rank = iota // wrong bytes
+	idlePartial             // an unfinished pull that nobody works on
+	unusedBlob              // a blob that no image names
+)
+
+// candidate is something that the store can do without.
+type candidate struct {
+	rank  rank
+	name  string
+	since time.Time // when it was last of use
+	cost  int64     // what it counts against the budget, in bytes
+	frees int64     // what of the filesystem goes free with it, in bytes
+}
+
+// planEviction chooses what gives way to end a shortage: lowest rank first, least
+// recently used first, and no more than is needed. When everything together would
+// not do, nothing gives way.
+func planEviction(candidates []candidate, short shortage) []candidate {
+	slices.SortFunc(candidates, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), a.since.Compare(b.since), strings.Compare(a.name, b.name))
+	})
+	var chosen []candidate
+	for _, c := range candidates {
+		if short.fits() {
+			break
+		}
+		if short.budget > 0 && c.cost > 0 || short.free > 0 && c.frees > 0 {
+			chosen = append(chosen, c)
+			short.free -= c.frees
+			short.budget -= c.cost
+		}
+	}
+	if !short.fits() {
+		return nil
+	}
+	return chosen
+}
+
+// makeRoom extends a reservation to size bytes, and evicts what it must for that.
+func (s *Store) makeRoom(r *reservation, size int64) error {
+	s.making.Lock()
+	defer s.making.Unlock()
+	for {
+		short, err := r.lacks(size)
+		if err != nil {
+			return err
+		}
+		if short.fits() {
+			err := r.extend(size)
+			if reasonOf(err) != InsufficientSpace {
+				return err
+			}
+			// A quota, or a filesystem with less room for this file than it said.
+			short.free = short.need
+		}
+		candidates, err := s.candidates()
+		if err != nil {
+			return err
+		}
+		if !s.evict(planEviction(candidates, short)) {
+			var removable int64
+			for _, c := range candidates {
+				removable += c.cost
+			}
+			return short.error(removable)
+		}
+	}
+}
+
+// evict removes what was chosen, and tells whether anything went.
+func (s *Store) evict(chosen []candidate) (progress bool) {
+	for _, c := range chosen {
+		var gone bool
+		var err error
+		switch c.rank {
+		case quarantined:
+			err = errors.Join(s.quarantine.remove(c.name), s.quarantine.sync())
+			gone = err == nil
+		case idlePartial:
+			var freed int64
+			freed, err = s.discardPartial(c.name, time.Now())
+			gone = freed > 0
+		case unusedBlob:
+			gone, err = s.evictBlob(c.name)
+		}
+		if err != nil {
+			s.log.Warn("it could not be evicted", "name", c.name, "error", err)
+			continue
+		}
+		progress = progress || gone
+	}
+	return progress
+}
+
+// candidates returns what may be evicted now.
+func (s *Store) candidates() (all []candidate, err error) {
+	names, err := s.quarantine.names()
+	if err != nil {
+		return nil, storageError(err, "list the quarantine")
+	}
+	for _, name := range names {
+		st, _ := s.quarantine.stat(name)
+		bytes, err := s.quarantine.costOf(name)
+		if err != nil {
+			return nil, storageError(err, "measure the quarantine")
+		}
+		c := candidate{rank: quarantined, name: name, since: time.Unix(st.Ctim.Unix()), cost: bytes, frees: bytes}
+		if st.Nlink > 1 && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			c.frees = 0
+		}
+		all = append(all, c)
+	}
+	if names, err = s.partial.names(); err != nil {
+		return nil, storageError(err, "list the partial data")
+	}
+	for _, name := range names {
+		unlock := s.keys.tryLock(name)
+		if unlock == nil {
+			continue
+		}
+		c := candidate{rank: idlePartial, name: name}
+		st, _ := s.partial.stat(name)
+		c.since = time.Unix(st.Mtim.Unix())
+		c.cost, c.frees, err = s.partialCost(name)
+		unlock()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return s.unusedBlobs(all)
+}
+
+// unusedBlobs appends the blobs that may be evicted now.
+func (s *Store) unusedBlobs(all []candidate) ([]candidate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.noteUnused(); err != nil {
+		return nil, err
+	}
+	for name, since := range s.since {
+		if s.now().Sub(since) < unusedGrace || s.isKept(name) {
+			continue
+		}
+		unlock := s.keys.tryLock(name)
+		if unlock == nil { // a pull or an adoption is about to name it
+			continue
+		}
+		st, err := s.blobs.stat(name)
+		if err == nil && s.blobInUse(name) == "" {
+			all = append(all, candidate{rank: unusedBlob, name: name, since: since, cost: cost(st), frees: st.Blocks * 512})
+		}
+		unlock()
+	}
+	return all, nil
+}
+
+// blobInUse tells why a blob is in use, or "". What is no file of this store is not.
+func (s *Store) blobInUse(name string) string {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	f, _, err := s.blobs.openFile(name, 0)
+	switch {
+	case errors.Is(err, errIrregular):
+		return ""
+	case err != nil:
+		return err.Error()
+	}
+	defer func() { _ = f.Close() }()
+	return inUse(f)
+}
+
+// evictBlob deletes an unused blob, if that is still what it is.
+func (s *Store) evictBlob(name string) (bool, error) {
+	unlock := s.keys.tryLock(name)
+	if unlock == nil {
+		return false, nil
+	}
+	defer unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.noteUnused(); err != nil {
+		return false, err
+	}
+	since, unused := s.since[name]
+	if !unused || s.isKept(name) || s.blobInUse(name) != "" {
+		return false, nil
+	}
+	st, err := s.blobs.stat(name)
+	if err != nil {
+		return false, storageError(err, "look at an unused blob")
+	}
+	if err := s.deleteBlob(name); err != nil {
+		return false, err
+	}
+	s.counts.evicted.Add(1)
+	s.log.Info("an unused blob was evicted", "blob", name, "bytes", st.Size, "unusedSince", since)
+	return true, nil
+}

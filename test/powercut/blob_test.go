@@ -1,0 +1,80 @@
+package powercut
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
+)
+
+// TestFault06UnreadableBlob has a published blob that the disk does not return
+// any more. Whoever reads it puts it away, and it is fetched again.
+func TestFault06UnreadableBlob(t *testing.T) {
+	m := mount(t)
+	for name, notice := range map[string]func(t *testing.T, s *pull.Store, r *recording){
+		"the scrub reads it": func(t *testing.T, s *pull.Store, r *recording) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			var scrub sync.WaitGroup
+			scrub.Go(func() {
+				err := s.Scrub(ctx, pull.ScrubOptions{Wrong: func(digest string, why error) {
+					if digest != r.wanted.digest || !errors.Is(why, syscall.EIO) {
+						t.Errorf("%s: %v", digest, why)
+					}
+					cancel()
+				}})
+				if !errors.Is(err, context.Canceled) {
+					t.Errorf("the scrub ended: %v", err)
+				}
+			})
+			scrub.Wait()
+		},
+		"an adoption reads it": func(t *testing.T, s *pull.Store, r *recording) {
+			t.Helper()
+			if _, err := s.Adopt(t.Context(), r.request); !errors.Is(err, pull.ErrNotPresent) {
+				t.Errorf("it was adopted: %v", err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &recording{mount: m, wanted: newImage("disk", 1, 600<<10+123)}
+			r.request = r.wanted.request(pulltest.New(t, pulltest.Bytes(r.wanted.bytes)))
+			d := NewDisk()
+			if _, _, err := pullOnce(t.Context(), m, d, r.request); err != nil {
+				t.Fatal(err)
+			}
+			s := r.open(t, d)
+			size := int64(len(r.wanted.bytes))
+			if !s.Holds("disk", r.wanted.digest, size) {
+				t.Fatal("it is not there")
+			}
+			var bad atomic.Bool
+			bad.Store(true)
+			d.Fail(func(op Op) syscall.Errno {
+				if bad.Load() && op.Kind == Read && op.Path == r.wanted.blobPath() && op.Offset+op.Size > size/2 {
+					return syscall.EIO
+				}
+				return 0
+			})
+			notice(t, s, r)
+			bad.Store(false)
+			if s.Holds("disk", r.wanted.digest, size) {
+				t.Error("it counts still")
+			}
+			result, err := s.Pull(t.Context(), r.request, nil)
+			if err != nil || result.AlreadyPresent {
+				t.Fatalf("it is not fetched again: %+v, %v", result, err)
+			}
+			if wrong := r.missing(d); len(wrong) > 0 {
+				t.Errorf("%q\n%s", wrong, describe(d.Tree()))
+			}
+		})
+	}
+}
