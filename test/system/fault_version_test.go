@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -32,9 +33,7 @@ func TestFault23OtherVersions(t *testing.T) {
 			"name": name, "revision": "r1", "action": action, "priority": int64(7), "digest": f.digest, "format": "Auto", "maxSize": "1Gi",
 			"source": map[string]any{"http": map[string]any{"url": suite.origin.URL + f.urlPath, "mirrors": []any{"https://example.com"}}},
 		}
-		for key, value := range more {
-			o[key] = value
-		}
+		maps.Copy(o, more)
 		return o
 	}
 	other := "sha256:" + strings.Repeat("1", 64)
