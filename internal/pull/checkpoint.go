@@ -15,6 +15,8 @@ const (
 	// two checkpoints: what a kill can cost.
 	checkpointMin = 16 << 20
 	checkpointMax = 256 << 20
+	// checkpointRest is how many times its own duration passes between two checkpoints.
+	checkpointRest = 7
 )
 
 // checkpointInterval returns how many bytes of an object may be committed before

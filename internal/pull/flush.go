@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,10 +40,12 @@ type flusher struct {
 	hashed  int64  // the hasher is here
 
 	// Of the goroutine alone:
-	flowing []span // under writeback, oldest first
-	dropped int64  // up to here the page cache was dropped
-	blind   bool   // the filesystem or a sandbox has no sync_file_range
-	behind  bool   // the journal had no room at the last checkpoint
+	flowing []span           // under writeback, oldest first
+	rest    time.Time        // no checkpoint before
+	rested  <-chan time.Time // tells that rest is over; nil while nobody waits for it
+	dropped int64            // up to here the page cache was dropped
+	blind   bool             // the filesystem or a sandbox has no sync_file_range
+	behind  bool             // the journal had no room at the last checkpoint
 }
 
 // start makes the flusher ready, before any goroutine of the transfer runs.
@@ -99,10 +102,11 @@ func (f *flusher) run(ctx context.Context) error {
 		case <-f.ended:
 			return nil
 		case <-f.wake:
+		case <-f.rested:
 		}
 		err := f.flow()
 		if err == nil {
-			err = f.checkpoint(f.t.work.store.checkpointInterval(f.t.object.total))
+			err = f.checkpointInTurn()
 		}
 		if err == nil {
 			err = f.drop()
@@ -215,6 +219,26 @@ func (f *flusher) last() bool {
 		f.t.run.log("the unfinished pull cannot be kept", err)
 	}
 	return !f.t.work.poisoned && f.t.work.generation > 0
+}
+
+// checkpointInTurn writes the journal if enough was committed since the last
+// time, and not for more than an eighth of the flusher's time: it waits for the
+// disk, and meanwhile nothing is written out. On a fast network a kill then costs
+// more bytes, and not more time.
+func (f *flusher) checkpointInTurn() error {
+	began := time.Now()
+	if began.Before(f.rest) {
+		if f.rested == nil {
+			f.rested = time.After(f.rest.Sub(began)) // when nothing may come that wakes it
+		}
+		return nil
+	}
+	f.rested = nil
+	store := f.t.work.store
+	err := f.checkpoint(store.checkpointInterval(f.t.object.total))
+	ended := time.Now()
+	f.rest = ended.Add(time.Duration(store.checkpointRest) * ended.Sub(began))
+	return err
 }
 
 // checkpoint writes the journal if due bytes were committed since the last time.

@@ -81,6 +81,7 @@ type Store struct {
 	// checkpointInterval returns how many bytes of an object of total bytes may be
 	// committed before the journal has to vouch for them.
 	checkpointInterval func(total int64) int64
+	checkpointRest     int
 
 	// delay is the wait before a retry; tests shorten it.
 	delay func(attempt int, wish time.Duration) time.Duration
@@ -127,9 +128,9 @@ func Open(ctx context.Context, path string, options OpenOptions) (*Store, error)
 		s.limiter = newLimiter(options.MaxBytesPerSecond)
 	}
 	s.patience, s.suspicion = stealTime, meterWindow
-	s.checkpointInterval = checkpointInterval
+	s.checkpointInterval, s.checkpointRest = checkpointInterval, checkpointRest
 	if options.CheckpointBytes > 0 {
-		s.checkpointInterval = func(int64) int64 { return options.CheckpointBytes }
+		s.checkpointInterval, s.checkpointRest = func(int64) int64 { return options.CheckpointBytes }, 0
 	}
 	s.delay = func(attempt int, wish time.Duration) time.Duration { return backoff(attempt, wish, s.random()) }
 	if err := s.open(ctx, path, options); err != nil {
