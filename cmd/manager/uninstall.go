@@ -173,7 +173,7 @@ func (u *uninstaller) unlabelNodes(ctx context.Context) error {
 			if len(node.Labels) == len(before.Labels) {
 				continue
 			}
-			if err := u.Patch(ctx, node, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil {
+			if err := client.IgnoreNotFound(u.Patch(ctx, node, client.MergeFrom(before))); err != nil {
 				failures = append(failures, fmt.Errorf("take the labels of images off node %s: %w", node.Name, err))
 			}
 		}
