@@ -23,9 +23,9 @@ const (
 )
 
 // startAPIServer picks a free port and starts the server on it, again when somebody else took the port in between.
-func (c *ControlPlane) startAPIServer(ctx context.Context, path string, identity *identity) (string, error) {
+func (c *ControlPlane) startAPIServer(ctx context.Context, path string, identity *identity, more []string) (string, error) {
 	for attempt := 1; ; attempt++ {
-		address, err := c.tryAPIServer(ctx, path, identity)
+		address, err := c.tryAPIServer(ctx, path, identity, more)
 		if err == nil {
 			return address, nil
 		}
@@ -35,7 +35,7 @@ func (c *ControlPlane) startAPIServer(ctx context.Context, path string, identity
 	}
 }
 
-func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, identity *identity) (string, error) {
+func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, identity *identity, more []string) (string, error) {
 	port, err := FreePort()
 	if err != nil {
 		return "", err
@@ -45,7 +45,7 @@ func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, identity *
 		return "", fmt.Errorf("remove the log of an earlier attempt: %w", err)
 	}
 	p, err := process.Start(process.Command{
-		Name: "kube-apiserver", Path: path, Dir: c.dir, LogPath: log, Args: apiServerArgs(port, identity),
+		Name: "kube-apiserver", Path: path, Dir: c.dir, LogPath: log, Args: append(apiServerArgs(port, identity), more...),
 	})
 	if err != nil {
 		return "", err

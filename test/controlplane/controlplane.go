@@ -28,6 +28,8 @@ type Options struct {
 	Repository string
 	// IgnoreEnvironment starts a control plane of our own even when KUBECONFIG names one.
 	IgnoreEnvironment bool
+	// APIServerArgs are added to those of kube-apiserver; they mean nothing to an external one.
+	APIServerArgs []string
 }
 
 // ControlPlane is an API server that answers.
@@ -85,7 +87,7 @@ func (c *ControlPlane) start(ctx context.Context, options Options) error {
 	if err := c.startEtcd(ctx, programs.Etcd); err != nil {
 		return err
 	}
-	address, err := c.startAPIServer(ctx, programs.KubeAPIServer, identity)
+	address, err := c.startAPIServer(ctx, programs.KubeAPIServer, identity, options.APIServerArgs)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+const (
+	mergePatch = types.MergePatchType
+
+	everyNode  = "100%"
+	tenthNodes = "10%"
+	tenth      = 0.1
+	// quiet is how long nothing may be written before the fleet counts as at rest: longer than an agent looks at its store, with jitter.
+	quiet = 100 * time.Second
+	// listPage is how many objects are asked for at once.
+	listPage = 250
+)
+
+// results are all phases, in order.
+type results struct {
+	config  config
+	phases  []*phase
+	largest int // bytes of the largest NodeImageCache
+}
+
+// measure runs all phases, one after the other on the same fleet.
+func (b *bench) measure(ctx context.Context) (*results, error) {
+	c := b.config
+	r := &results{config: c}
+	fleet := nodeNames(0, c.nodes)
+	for _, step := range []struct {
+		phase
+		do func(context.Context, *phase) error
+	}{
+		{phase{name: "start", title: "the fleet starts"}, func(ctx context.Context, _ *phase) error {
+			if err := b.addNodes(ctx, fleet); err != nil {
+				return err
+			}
+			return forEach(ctx, joiners, fleet, b.startAgent)
+		}},
+		{phase{name: "cold", title: "all images applied together, 100 % of the nodes at a time", images: c.images}, b.cold},
+		{phase{name: "idle", title: "nothing changes", images: c.images}, b.idle},
+		{phase{name: "again", title: "the same images requested again: the bytes are there", images: c.images}, b.again},
+		{phase{name: "update", title: "another release of all images, 10 % of the nodes at a time, the manager killed in the middle", images: c.images}, b.update},
+		{phase{name: "join", title: "nodes join at once", images: c.images}, b.join},
+	} {
+		p := step.phase
+		p.nodes = c.nodes
+		if err := b.during(ctx, &p, step.do); err != nil {
+			return r, err
+		}
+		r.phases = append(r.phases, &p)
+		if p.name == "update" {
+			var err error
+			if r.largest, err = b.largestObject(ctx); err != nil {
+				return r, err
+			}
+		}
+	}
+	return r, nil
+}
+
+func (b *bench) cold(ctx context.Context, p *phase) error {
+	if err := b.release(ctx, 1, everyNode); err != nil {
+		return err
+	}
+	return b.finish(ctx, p, b.config.patience(1), "")
+}
+
+func (b *bench) idle(ctx context.Context, p *phase) error {
+	if err := b.settle(ctx, min(quiet, b.config.idle)); err != nil {
+		return err
+	}
+	p.began = time.Now()
+	return pause(ctx, b.config.idle)
+}
+
+func (b *bench) again(ctx context.Context, p *phase) error {
+	const value = "2026-01-02T03:04:05Z"
+	if err := b.requestAgain(ctx, value); err != nil {
+		return err
+	}
+	return b.finish(ctx, p, b.config.patience(1), value)
+}
+
+// update also kills the manager, once the first nodes have pulled: slots are held and given back at that time.
+func (b *bench) update(ctx context.Context, p *phase) error {
+	if err := b.release(ctx, 2, tenthNodes); err != nil {
+		return err
+	}
+	killed := make(chan error, 1)
+	var at time.Time
+	go func() {
+		err := pause(ctx, b.config.pull*5/2)
+		if err == nil {
+			at = time.Now()
+			err = b.cluster.Manager().Kill()
+		}
+		killed <- err
+	}()
+	err := b.finish(ctx, p, b.config.patience(tenth), "2026-01-02T03:04:05Z")
+	if errKill := <-killed; err == nil {
+		err = errKill
+	}
+	if err != nil {
+		return err
+	}
+	if err := b.readWrites(); err != nil {
+		return err
+	}
+	for _, write := range b.writes {
+		if write.At.After(at) && write.User == managerUser && write.Resource == cachesResource {
+			p.leaderless = write.At.Sub(at)
+			break
+		}
+	}
+	return nil
+}
+
+// join lets more nodes join. Their Nodes are there before: an orchestrator registers a machine long before its agent's image is
+// pulled, and only an agent's Pod makes a node count.
+func (b *bench) join(ctx context.Context, p *phase) error {
+	joining := nodeNames(p.nodes, p.nodes+b.config.joining())
+	if err := b.addNodes(ctx, joining); err != nil {
+		return err
+	}
+	p.nodes += len(joining)
+	p.began = time.Now()
+	err := forEach(ctx, len(joining), joining, func(ctx context.Context, node string) error {
+		b.board.Joining(node, p.images)
+		return b.startAgent(ctx, node)
+	})
+	if err != nil {
+		return err
+	}
+	const limit = 2 * time.Minute
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not every node that joined was assigned within %s", limit))
+	defer cancel()
+	for len(b.board.Joins()) < len(joining) {
+		if err := pause(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
+	p.joins = b.board.Joins()
+	return nil
+}
+
+// largestObject is the size of the largest NodeImageCache as the API server sends it, managed fields included.
+func (b *bench) largestObject(ctx context.Context) (int, error) {
+	path, largest, next := "/apis/"+v1alpha1.GroupVersion.String()+"/nodeimagecaches", 0, ""
+	for {
+		request := b.cluster.Client.Discovery().RESTClient().Get().AbsPath(path).Param("limit", fmt.Sprint(listPage))
+		if next != "" {
+			request = request.Param("continue", next)
+		}
+		data, err := request.Do(ctx).Raw()
+		if err != nil {
+			return 0, fmt.Errorf("list the objects: %w", err)
+		}
+		var list struct {
+			Metadata struct {
+				Continue string `json:"continue"`
+			} `json:"metadata"`
+			Items []json.RawMessage `json:"items"`
+		}
+		if err := json.Unmarshal(data, &list); err != nil {
+			return 0, fmt.Errorf("read the objects: %w", err)
+		}
+		for _, item := range list.Items {
+			largest = max(largest, len(item))
+		}
+		if next = list.Metadata.Continue; next == "" {
+			return largest, nil
+		}
+	}
+}
+
+// createOrUpdate applies a change to an object, which is made if it is not there.
+func createOrUpdate(ctx context.Context, c client.Client, image *v1alpha1.CloudImage, change func()) error {
+	for {
+		err := c.Get(ctx, client.ObjectKeyFromObject(image), image)
+		if apierrors.IsNotFound(err) {
+			change()
+			err = c.Create(ctx, image)
+		} else if err == nil {
+			change()
+			err = c.Update(ctx, image)
+		}
+		if err == nil {
+			return nil
+		}
+		if !apierrors.IsConflict(err) { // the manager writes the status of the same object
+			return fmt.Errorf("apply image %s: %w", image.Name, err)
+		}
+	}
+}
