@@ -37,36 +37,49 @@ func (b *bench) measure(ctx context.Context) (*results, error) {
 	c := b.config
 	r := &results{config: c}
 	fleet := nodeNames(0, c.nodes)
-	for _, step := range []struct {
-		phase
-		do func(context.Context, *phase) error
-	}{
-		{phase{name: "start", title: "the fleet starts"}, func(ctx context.Context, _ *phase) error {
-			if err := b.addNodes(ctx, fleet); err != nil {
-				return err
-			}
-			return forEach(ctx, joiners, fleet, b.startAgent)
-		}},
-		{phase{name: "cold", title: "all images applied together, 100 % of the nodes at a time", images: c.images}, b.cold},
-		{phase{name: "idle", title: "nothing changes", images: c.images}, b.idle},
-		{phase{name: "again", title: "the same images requested again: the bytes are there", images: c.images}, b.again},
-		{phase{name: "update", title: "another release of all images, 10 % of the nodes at a time, the manager killed in the middle", images: c.images}, b.update},
-		{phase{name: "join", title: "nodes join at once", images: c.images}, b.join},
-	} {
-		p := step.phase
-		p.nodes = c.nodes
-		if err := b.during(ctx, &p, step.do); err != nil {
-			return r, err
-		}
+	run := func(p phase, do func(context.Context, *phase) error) error {
 		r.phases = append(r.phases, &p)
-		if p.name == "update" {
-			var err error
-			if r.largest, err = b.largestObject(ctx); err != nil {
-				return r, err
-			}
-		}
+		return b.during(ctx, &p, do)
 	}
-	return r, nil
+	if err := b.addNodes(ctx, fleet); err != nil {
+		return r, err
+	}
+	err := run(phase{name: "start", title: "the agents of the fleet start", nodes: c.nodes}, func(ctx context.Context, _ *phase) error {
+		return forEach(ctx, joiners, fleet, b.startAgent)
+	})
+	if err != nil {
+		return r, err
+	}
+	if err := run(phase{name: "cold", title: "all images applied together, 100 % of the nodes at a time", nodes: c.nodes, images: c.images}, b.cold); err != nil {
+		return r, err
+	}
+	if err := b.settle(ctx, min(quiet, c.idle)); err != nil {
+		return r, err
+	}
+	err = run(phase{name: "idle", title: "nothing changes", nodes: c.nodes, images: c.images}, func(ctx context.Context, _ *phase) error {
+		return pause(ctx, c.idle)
+	})
+	if err != nil {
+		return r, err
+	}
+	if err := run(phase{name: "again", title: "the same images requested again: the bytes are there", nodes: c.nodes, images: c.images}, b.again); err != nil {
+		return r, err
+	}
+	const update = "another release of all images, 10 % of the nodes at a time, the manager killed in the middle"
+	if err := run(phase{name: "update", title: update, nodes: c.nodes, images: c.images}, b.update); err != nil {
+		return r, err
+	}
+	if r.largest, err = b.largestObject(ctx); err != nil {
+		return r, err
+	}
+	joining := nodeNames(c.nodes, c.nodes+c.joining())
+	if err := b.addNodes(ctx, joining); err != nil {
+		return r, err
+	}
+	title := fmt.Sprintf("%d more nodes join at once", len(joining))
+	return r, run(phase{name: "join", title: title, nodes: c.nodes + len(joining), images: c.images}, func(ctx context.Context, p *phase) error {
+		return b.join(ctx, p, joining)
+	})
 }
 
 func (b *bench) cold(ctx context.Context, p *phase) error {
@@ -74,14 +87,6 @@ func (b *bench) cold(ctx context.Context, p *phase) error {
 		return err
 	}
 	return b.finish(ctx, p, b.config.patience(1), "")
-}
-
-func (b *bench) idle(ctx context.Context, p *phase) error {
-	if err := b.settle(ctx, min(quiet, b.config.idle)); err != nil {
-		return err
-	}
-	p.began = time.Now()
-	return pause(ctx, b.config.idle)
 }
 
 func (b *bench) again(ctx context.Context, p *phase) error {
@@ -126,15 +131,9 @@ func (b *bench) update(ctx context.Context, p *phase) error {
 	return nil
 }
 
-// join lets more nodes join. Their Nodes are there before: an orchestrator registers a machine long before its agent's image is
-// pulled, and only an agent's Pod makes a node count.
-func (b *bench) join(ctx context.Context, p *phase) error {
-	joining := nodeNames(p.nodes, p.nodes+b.config.joining())
-	if err := b.addNodes(ctx, joining); err != nil {
-		return err
-	}
-	p.nodes += len(joining)
-	p.began = time.Now()
+// join lets nodes join whose Node objects are there before: a machine is registered long before its agent's container runs, and only
+// an agent's Pod makes a node count.
+func (b *bench) join(ctx context.Context, p *phase, joining []string) error {
 	err := forEach(ctx, len(joining), joining, func(ctx context.Context, node string) error {
 		b.board.Joining(node, p.images)
 		return b.startAgent(ctx, node)

@@ -56,9 +56,6 @@ func (r *results) writeTimes(w io.Writer) {
 		if p.leaderless > 0 {
 			fmt.Fprintf(w, "\nIn %s the manager was killed with SIGKILL; the next one wrote its first orders %.1f s later, of which a Lease lasts up to 15 s.\n", p.name, p.leaderless.Seconds())
 		}
-		if len(p.joins) > 0 {
-			fmt.Fprintf(w, "\n%d nodes joined at once.\n", len(p.joins))
-		}
 	}
 }
 

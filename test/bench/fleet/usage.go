@@ -118,10 +118,9 @@ func readProcess(pid int) (reading, error) {
 	return r, nil
 }
 
-// parseStat reads user and system time, the fields 14 and 15 of proc_pid_stat(5); the second may hold blanks, but ends with ")".
+// parseStat reads user and system time, the fields 14 and 15 of proc_pid_stat(5). The second is in brackets and may hold anything.
 func parseStat(stat []byte) (cpuSeconds float64, err error) {
-	_, rest, _ := bytes.Cut(stat, []byte(") "))
-	fields := strings.Fields(string(rest))
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 13 {
 		return 0, fmt.Errorf("unexpected stat %q", stat)
 	}
