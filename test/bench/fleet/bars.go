@@ -45,6 +45,7 @@ func (r *results) bars() []bar {
 	}
 	all := []bar{
 		{"resident MiB of the manager, before more nodes join", r.managerMemory(), limit},
+		{"restarts of the manager by itself", float64(r.restarts), 0},
 		{"bytes of the largest NodeImageCache", float64(r.largest), entryBytes*images + frameBytes},
 	}
 	for _, p := range r.phases {

@@ -169,6 +169,7 @@ func TestBars(t *testing.T) {
 		spoil      func(*results)
 	}{
 		{"memory", "resident MiB of the manager", func(r *results) { r.phases[1].usage = map[string]usage{"manager": {maxRSS: 301 * mib}} }},
+		{"restart", "restarts of the manager", func(r *results) { r.restarts = 1 }},
 		{"object", "bytes of the largest", func(r *results) { r.largest = 24_001 }},
 		{"reports", "cold: status writes", func(r *results) { r.phases[0].writes.statuses["n-2"] = 51 }},
 		{"orders at once", "cold: spec writes", func(r *results) { r.phases[0].writes.specs["n-2"] = 6 }},

@@ -21,6 +21,8 @@ const (
 	tenth      = 0.1
 	// quiet is how long nothing may be written before the fleet counts as at rest: longer than an agent looks at its store, with jitter.
 	quiet = 100 * time.Second
+	// startsOfManager are the first one and that after it was killed.
+	startsOfManager = 2
 	// listPage is how many objects are asked for at once.
 	listPage = 250
 )
@@ -30,6 +32,8 @@ type results struct {
 	config  config
 	phases  []*phase
 	largest int // bytes of the largest NodeImageCache
+	// restarts are those of the manager that the bench did not cause: it ends by itself when it cannot keep its Lease.
+	restarts int
 }
 
 // measure runs all phases, one after the other on the same fleet.
@@ -77,9 +81,11 @@ func (b *bench) measure(ctx context.Context) (*results, error) {
 		return r, err
 	}
 	title := fmt.Sprintf("%d more nodes join at once", len(joining))
-	return r, run(phase{name: "join", title: title, nodes: c.nodes + len(joining), images: c.images}, func(ctx context.Context, p *phase) error {
+	err = run(phase{name: "join", title: title, nodes: c.nodes + len(joining), images: c.images}, func(ctx context.Context, p *phase) error {
 		return b.join(ctx, p, joining)
 	})
+	r.restarts = b.cluster.Manager().Starts() - startsOfManager
+	return r, err
 }
 
 func (b *bench) cold(ctx context.Context, p *phase) error {
