@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -21,12 +22,12 @@ type about struct {
 }
 
 // describe looks at the machine and asks the programs for their versions.
-func describe(ctx context.Context, c config) (about, error) {
+func describe(ctx context.Context, c config, progress io.Writer) (about, error) {
 	a := about{date: time.Now().UTC().Format(time.DateOnly)}
 	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
 		_, _ = fmt.Sscan(string(text), &a.load)
 	}
-	programs, err := controlplane.FindPrograms(ctx, controlplane.Options{Repository: c.repo, Output: os.Stderr})
+	programs, err := controlplane.FindPrograms(ctx, controlplane.Options{Repository: c.repo, Output: progress})
 	if err != nil {
 		return a, err
 	}

@@ -36,7 +36,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	about, err := describe(ctx, c)
+	about, err := describe(ctx, c, stderr)
 	if err != nil {
 		return err
 	}

@@ -96,11 +96,10 @@ func (b *bench) cold(ctx context.Context, p *phase) error {
 }
 
 func (b *bench) again(ctx context.Context, p *phase) error {
-	const value = "2026-01-02T03:04:05Z"
-	if err := b.requestAgain(ctx, value); err != nil {
+	if err := b.requestAgain(ctx); err != nil {
 		return err
 	}
-	return b.finish(ctx, p, b.config.patience(1), value)
+	return b.finish(ctx, p, b.config.patience(1), requestedAt)
 }
 
 // update also kills the manager, once the first nodes have pulled: slots are held and given back at that time.
@@ -108,17 +107,20 @@ func (b *bench) update(ctx context.Context, p *phase) error {
 	if err := b.release(ctx, 2, tenthNodes); err != nil {
 		return err
 	}
-	killed := make(chan error, 1)
 	var at time.Time
+	killed := make(chan error, 1)
 	go func() {
 		err := pause(ctx, b.config.pull*5/2)
-		if err == nil {
+		for err == nil {
 			at = time.Now()
-			err = b.cluster.Manager().Kill()
+			if b.cluster.Manager().Kill() == nil {
+				break
+			}
+			err = pause(ctx, pollEvery) // it ended by itself and is being started again
 		}
 		killed <- err
 	}()
-	err := b.finish(ctx, p, b.config.patience(tenth), "2026-01-02T03:04:05Z")
+	err := b.finish(ctx, p, b.config.patience(tenth), requestedAt)
 	if errKill := <-killed; err == nil {
 		err = errKill
 	}

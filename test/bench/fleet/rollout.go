@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -50,12 +51,15 @@ func (b *bench) release(ctx context.Context, release int, limit string) error {
 	return nil
 }
 
+// requestedAt is any value that was not there before.
+const requestedAt = "2026-01-02T03:04:05Z"
+
 // requestAgain asks for a new rollout of what is there.
-func (b *bench) requestAgain(ctx context.Context, value string) error {
+func (b *bench) requestAgain(ctx context.Context) error {
 	for i := range b.config.images {
 		image := &v1alpha1.CloudImage{ObjectMeta: metav1.ObjectMeta{Name: imageName(i)}}
 		b.board.Applied(image.Name)
-		patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.RequestedAtAnnotation, value)
+		patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.RequestedAtAnnotation, requestedAt)
 		if err := b.client.Patch(ctx, image, client.RawPatch(mergePatch, []byte(patch))); err != nil {
 			return fmt.Errorf("request image %s again: %w", image.Name, err)
 		}
@@ -64,38 +68,46 @@ func (b *bench) requestAgain(ctx context.Context, value string) error {
 }
 
 // waitReady waits until every image says that all nodes hold it, and draws the curve of the way there.
-func (b *bench) waitReady(ctx context.Context, p *phase, limit time.Duration, requestedAt string) error {
+func (b *bench) waitReady(ctx context.Context, p *phase, limit time.Duration, handled string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not Ready everywhere within %s", limit))
 	defer cancel()
 	for {
-		var images v1alpha1.CloudImageList
-		if err := b.client.List(ctx, &images); err != nil {
-			return fmt.Errorf("look at the images: %w", err)
+		at, done, err := b.lookAtImages(ctx, p, handled)
+		if err == nil { // else the server is overloaded, and the next look may be luckier
+			p.curve = append(p.curve, at)
 		}
-		at, done := point{Seconds: time.Since(p.began).Seconds()}, len(images.Items) == p.images
-		for i := range images.Items {
-			image := &images.Items[i]
-			at.Pulling += int(image.Status.Nodes.Pulling)
-			if current(image, requestedAt) {
-				at.Ready += int(image.Status.Nodes.Ready)
-			}
-			done = done && current(image, requestedAt) && int(image.Status.Nodes.Ready) == p.nodes &&
-				meta.IsStatusConditionTrue(image.Status.Conditions, v1alpha1.ConditionReady)
-		}
-		p.curve = append(p.curve, at)
 		if done {
 			p.ready = time.Since(p.began)
 			return nil
 		}
-		if err := pause(ctx, pollEvery); err != nil {
-			return fmt.Errorf("%w: %d of %d pairs of a node and an image", err, at.Ready, p.nodes*p.images)
+		if errPause := pause(ctx, pollEvery); errPause != nil {
+			return errors.Join(fmt.Errorf("%w: %d of %d pairs of a node and an image", errPause, at.Ready, p.nodes*p.images), err)
 		}
 	}
 }
 
+// lookAtImages counts what the images say of their nodes, and tells whether all is done.
+func (b *bench) lookAtImages(ctx context.Context, p *phase, handled string) (at point, done bool, err error) {
+	var images v1alpha1.CloudImageList
+	if err := b.client.List(ctx, &images); err != nil {
+		return at, false, fmt.Errorf("look at the images: %w", err)
+	}
+	at, done = point{Seconds: time.Since(p.began).Seconds()}, len(images.Items) == p.images
+	for i := range images.Items {
+		image := &images.Items[i]
+		at.Pulling += int(image.Status.Nodes.Pulling)
+		if current(image, handled) {
+			at.Ready += int(image.Status.Nodes.Ready)
+		}
+		done = done && current(image, handled) && int(image.Status.Nodes.Ready) == p.nodes &&
+			meta.IsStatusConditionTrue(image.Status.Conditions, v1alpha1.ConditionReady)
+	}
+	return at, done, nil
+}
+
 // current tells whether a status speaks of what was applied last.
-func current(image *v1alpha1.CloudImage, requestedAt string) bool {
-	return image.Status.ObservedGeneration == image.Generation && image.Status.LastHandledRequestedAt == requestedAt
+func current(image *v1alpha1.CloudImage, handled string) bool {
+	return image.Status.ObservedGeneration == image.Generation && image.Status.LastHandledRequestedAt == handled
 }
 
 // patience is far more than a rollout takes with this share of the nodes pulling at the same time.
@@ -105,8 +117,8 @@ func (c config) patience(share float64) time.Duration {
 }
 
 // finish waits for the end of a rollout, and notes when the last order reached its agent.
-func (b *bench) finish(ctx context.Context, p *phase, limit time.Duration, requestedAt string) error {
-	if err := b.waitReady(ctx, p, limit, requestedAt); err != nil {
+func (b *bench) finish(ctx context.Context, p *phase, limit time.Duration, handled string) error {
+	if err := b.waitReady(ctx, p, limit, handled); err != nil {
 		return err
 	}
 	round := b.board.Round()

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -100,40 +101,47 @@ func NodeObject(name string, labels map[string]string) *corev1.Node {
 		corev1.LabelHostname: name, corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64",
 		corev1.LabelInstanceTypeStable: "m7i.8xlarge", corev1.LabelTopologyRegion: "eu-central-1", corev1.LabelTopologyZone: "eu-central-1a",
 	}
-	for key, value := range labels {
-		all[key] = value
-	}
+	maps.Copy(all, labels)
 	size := corev1.ResourceList{
 		corev1.ResourceCPU: resource.MustParse("32"), corev1.ResourceMemory: resource.MustParse("128Gi"),
 		corev1.ResourceEphemeralStorage: resource.MustParse("1Ti"), corev1.ResourcePods: resource.MustParse("110"),
 	}
-	node := &corev1.Node{
+	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: all},
 		Status: corev1.NodeStatus{
-			Capacity: size, Allocatable: size,
+			Capacity: size, Allocatable: size, Conditions: nodeConditions(), Images: containerImages(),
 			NodeInfo: corev1.NodeSystemInfo{
 				KernelVersion: "6.8.0-1031-aws", OSImage: "Ubuntu 24.04.3 LTS", ContainerRuntimeVersion: "containerd://2.1.4",
 				KubeletVersion: "v1.36.3", OperatingSystem: "linux", Architecture: "amd64", MachineID: name, SystemUUID: name, BootID: name,
 			},
 		},
 	}
+}
+
+func nodeConditions() []corev1.NodeCondition {
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
+	var conditions []corev1.NodeCondition
 	for _, kind := range []corev1.NodeConditionType{corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure, corev1.NodeReady} {
 		status := corev1.ConditionFalse
 		if kind == corev1.NodeReady {
 			status = corev1.ConditionTrue
 		}
-		node.Status.Conditions = append(node.Status.Conditions, corev1.NodeCondition{
+		conditions = append(conditions, corev1.NodeCondition{
 			Type: kind, Status: status, Reason: "KubeletHasSufficientResources", Message: "kubelet has sufficient resources available",
 			LastHeartbeatTime: now, LastTransitionTime: now,
 		})
 	}
+	return conditions
+}
+
+func containerImages() []corev1.ContainerImage {
+	var images []corev1.ContainerImage
 	for i := range nodeImages {
 		repository := fmt.Sprintf("registry.example.com/platform/team-%02d/some-service-with-a-usual-name-%02d", i%7, i)
 		sum := sha256.Sum256([]byte(repository))
-		node.Status.Images = append(node.Status.Images, corev1.ContainerImage{
+		images = append(images, corev1.ContainerImage{
 			Names: []string{repository + "@sha256:" + hex.EncodeToString(sum[:]), fmt.Sprintf("%s:v1.%d.0-build.20260102", repository, i)}, SizeBytes: 123456789,
 		})
 	}
-	return node
+	return images
 }
