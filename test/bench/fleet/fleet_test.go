@@ -76,6 +76,22 @@ func TestUnrest(t *testing.T) {
 	}
 }
 
+func TestFirstOrders(t *testing.T) {
+	writes := []audit.Write{
+		write(managerUser, "patch", cachesResource, "n-1", 1), // before the kill
+		write(agentUser, "patch", statusResource, "n-1", 2.5),
+		write(managerUser, "update", "leases", "x", 3),
+		write(managerUser, "patch", cachesResource, "n-1", 6), // answered before the next one
+		write(managerUser, "patch", cachesResource, "n-2", 5),
+	}
+	if got := firstOrders(writes, start.Add(2*time.Second)); got != 3*time.Second {
+		t.Errorf("the first orders came after %s, want 3s", got)
+	}
+	if got := firstOrders(writes, start.Add(time.Minute)); got != 0 {
+		t.Errorf("orders came after %s, want none", got)
+	}
+}
+
 func TestQuantile(t *testing.T) {
 	hundred := make([]time.Duration, 100)
 	for i := range hundred {

@@ -112,8 +112,8 @@ func (b *bench) update(ctx context.Context, p *phase) error {
 	go func() {
 		err := pause(ctx, b.config.pull*5/2)
 		for err == nil {
-			at = time.Now()
 			if b.cluster.Manager().Kill() == nil {
+				at = time.Now()
 				break
 			}
 			err = pause(ctx, pollEvery) // it ended by itself and is being started again
@@ -130,12 +130,7 @@ func (b *bench) update(ctx context.Context, p *phase) error {
 	if err := b.readWrites(); err != nil {
 		return err
 	}
-	for _, write := range b.writes {
-		if write.At.After(at) && write.User == managerUser && write.Resource == cachesResource {
-			p.leaderless = write.At.Sub(at)
-			break
-		}
-	}
+	p.leaderless = firstOrders(b.writes, at)
 	return nil
 }
 

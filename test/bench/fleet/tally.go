@@ -109,6 +109,21 @@ func restful(k kind) bool {
 	}
 }
 
+// firstOrders is how long after a time the manager wrote orders for the first time; 0 if it never did. The log is in the order of the
+// answers, not of the requests.
+func firstOrders(writes []audit.Write, after time.Time) time.Duration {
+	first := time.Duration(0)
+	for _, w := range writes {
+		if w.User != managerUser || w.Resource != cachesResource || !w.At.After(after) {
+			continue
+		}
+		if since := w.At.Sub(after); first == 0 || since < first {
+			first = since
+		}
+	}
+	return first
+}
+
 // most is the largest count of any node.
 func most(byNode map[string]int) int {
 	if len(byNode) == 0 {

@@ -1,7 +1,6 @@
 package hollow
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
@@ -16,12 +15,9 @@ import (
 )
 
 func TestNodesAreAsLargeAsRealOnes(t *testing.T) {
-	data, err := json.Marshal(NodeObject("fleet-00001", nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(data) < 15_000 {
-		t.Errorf("a Node has %d bytes, want at least 15,000", len(data))
+	// As it is stored, which is shorter than JSON.
+	if size := NodeObject("fleet-00001", nil).Size(); size < 15_000 {
+		t.Errorf("a Node has %d bytes, want at least 15,000", size)
 	}
 }
 
@@ -115,11 +111,14 @@ func TestBoard(t *testing.T) {
 
 	board.Joining("n-2", 2)
 	now = now.Add(4 * time.Second)
-	board.look(&sight{revisions: map[string]string{}}, object("n-2", 1, "r2"))
+	joined := sight{revisions: map[string]string{}}
+	board.look(&joined, object("n-2", 1, "r2"))
+	now = now.Add(time.Second)
+	board.look(&joined, object("n-2", 2, "r3")) // it has joined already
 	if diff := cmp.Diff([]time.Duration{4 * time.Second}, board.Joins()); diff != "" {
 		t.Errorf("joins (-want +got):\n%s", diff)
 	}
-	if got := board.Round().Delays; len(got) != 2 {
-		t.Errorf("a node that joins counts for the rollout: %v", got)
+	if got := board.Round().Delays; len(got) != 4 {
+		t.Errorf("the rollout has %v, want two delays from before, none of the join, and two of a node that had joined", got)
 	}
 }

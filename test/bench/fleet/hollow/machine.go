@@ -137,10 +137,10 @@ func nodeConditions() []corev1.NodeCondition {
 func containerImages() []corev1.ContainerImage {
 	var images []corev1.ContainerImage
 	for i := range nodeImages {
-		repository := fmt.Sprintf("registry.example.com/platform/team-%02d/some-service-with-a-usual-name-%02d", i%7, i)
+		repository := fmt.Sprintf("012345678901.dkr.ecr.eu-central-1.amazonaws.com/platform/team-%02d/some-service-with-a-usual-name-%02d", i%7, i)
 		sum := sha256.Sum256([]byte(repository))
 		images = append(images, corev1.ContainerImage{
-			Names: []string{repository + "@sha256:" + hex.EncodeToString(sum[:]), fmt.Sprintf("%s:v1.%d.0-build.20260102", repository, i)}, SizeBytes: 123456789,
+			Names: []string{repository + "@sha256:" + hex.EncodeToString(sum[:]), fmt.Sprintf("%s:v1.%d.0-build.20260102-0a1b2c3d4e5f", repository, i)}, SizeBytes: 123456789,
 		})
 	}
 	return images
