@@ -13,7 +13,11 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -90,7 +94,8 @@ func newBench(ctx context.Context, c config, progress io.Writer) (*bench, error)
 	if err := manager.WaitReady(starting); err != nil {
 		return b, err
 	}
-	return b, b.setUpFleet(manager)
+	err = b.setUpFleet(manager)
+	return b, err
 }
 
 // startLog sends what the agents complain about to a file: thousands of them would flood a terminal.
@@ -193,16 +198,42 @@ func (b *bench) addNodes(ctx context.Context, names []string) error {
 	return forEach(ctx, joiners, names, b.machines.AddNode)
 }
 
-// startAgent creates the Pod of an agent, starts the agent with the Pod's token and says that it is ready.
+// startAgent creates the Pod of an agent and starts the agent with the Pod's token. It is not revealed yet.
 func (b *bench) startAgent(ctx context.Context, node string) error {
 	token, err := b.machines.AddPod(ctx, node)
 	if err != nil {
 		return err
 	}
-	if err := b.fleet.Start(b.life, ctx, node, token); err != nil {
+	return b.fleet.Start(b.life, ctx, node, token)
+}
+
+// checkConfinement tells whether the admission policy judges the agents' writes: without it they would be cheaper.
+func (b *bench) checkConfinement(ctx context.Context, node, other string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	token, err := b.machines.Token(ctx, node)
+	if err != nil {
 		return err
 	}
-	return b.machines.SetReady(ctx, node)
+	cfg := rest.CopyConfig(b.plane.Config)
+	cfg.BearerToken = token
+	intruder, err := client.New(cfg, client.Options{Scheme: b.client.Scheme()})
+	if err != nil {
+		return fmt.Errorf("make a client of node %s: %w", node, err)
+	}
+	for name, allowed := range map[string]bool{node: true, other: false} {
+		object := &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		for b.client.Get(ctx, client.ObjectKeyFromObject(object), object) != nil {
+			if err := pause(ctx, pollEvery); err != nil { // the manager is about to make it
+				return err
+			}
+		}
+		err := intruder.Status().Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(`{"status":{"agentVersion":"bench"}}`)))
+		if allowed && err != nil || !allowed && !apierrors.IsForbidden(err) {
+			return fmt.Errorf("the agents are not confined as they should be: with the token of %s, a write to %s ended with: %w", node, name, err)
+		}
+	}
+	return nil
 }
 
 func forEach(ctx context.Context, atOnce int, names []string, do func(context.Context, string) error) error {

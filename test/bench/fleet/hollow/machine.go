@@ -42,12 +42,27 @@ func (m *Machines) AddNode(ctx context.Context, name string) error {
 	return nil
 }
 
-// AddPod creates the agent's Pod on a Node, and returns a token that is bound to it.
+// AddPod creates the agent's Pod on a Node, and returns a token that is bound to it. The manager does not see the Pod before Reveal:
+// thousands of agents that start share the machine with the manager here, and would not do so elsewhere.
 func (m *Machines) AddPod(ctx context.Context, node string) (token string, err error) {
 	pod, err := m.Client.CoreV1().Pods(m.Namespace).Create(ctx, m.pod(node), metav1.CreateOptions{})
 	if err != nil {
 		return "", fmt.Errorf("create the Pod of node %s: %w", node, err)
 	}
+	return m.token(ctx, pod)
+}
+
+// Token returns another token of the agent's Pod on a Node.
+func (m *Machines) Token(ctx context.Context, node string) (string, error) {
+	pod, err := m.Client.CoreV1().Pods(m.Namespace).Get(ctx, podName(node), metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("look up the Pod of node %s: %w", node, err)
+	}
+	return m.token(ctx, pod)
+}
+
+// token is bound to the Pod and so carries the name of its Node.
+func (m *Machines) token(ctx context.Context, pod *corev1.Pod) (string, error) {
 	seconds := int64(tokenSeconds)
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
 		ExpirationSeconds: &seconds,
@@ -55,13 +70,23 @@ func (m *Machines) AddPod(ctx context.Context, node string) (token string, err e
 	}}
 	answer, err := m.Client.CoreV1().ServiceAccounts(m.Namespace).CreateToken(ctx, m.Account, request, metav1.CreateOptions{})
 	if err != nil {
-		return "", fmt.Errorf("request the token of node %s: %w", node, err)
+		return "", fmt.Errorf("request the token of Pod %s: %w", pod.Name, err)
 	}
 	return answer.Status.Token, nil
 }
 
-// SetReady says that the agent's Pod is Ready, as a kubelet does after the first good probe.
-func (m *Machines) SetReady(ctx context.Context, node string) error {
+// Reveal lets the manager see the agent's Pod, bound to its Node, and says then that it is Ready.
+func (m *Machines) Reveal(ctx context.Context, node string) error {
+	label := []byte(`{"metadata":{"labels":{"app.kubernetes.io/component":"node-agent"}}}`)
+	_, err := m.Client.CoreV1().Pods(m.Namespace).Patch(ctx, podName(node), types.MergePatchType, label, metav1.PatchOptions{})
+	if err != nil {
+		return fmt.Errorf("label the Pod of node %s: %w", node, err)
+	}
+	return m.setReady(ctx, node)
+}
+
+// setReady says that the agent's Pod is Ready, as a kubelet does after the first good probe.
+func (m *Machines) setReady(ctx context.Context, node string) error {
 	now := metav1.Now()
 	patch, err := json.Marshal(map[string]any{"status": corev1.PodStatus{
 		Phase: corev1.PodRunning,
@@ -86,7 +111,7 @@ func (m *Machines) pod(node string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: podName(node), Namespace: m.Namespace,
-			Labels: map[string]string{"app.kubernetes.io/name": "cloudimage-operator", "app.kubernetes.io/component": "node-agent"},
+			Labels: map[string]string{"app.kubernetes.io/name": "cloudimage-operator"},
 		},
 		Spec: corev1.PodSpec{
 			NodeName: node, ServiceAccountName: m.Account,
