@@ -48,14 +48,7 @@ func (b *bench) measure(ctx context.Context) (*results, error) {
 	if err := b.addNodes(ctx, fleet); err != nil {
 		return r, err
 	}
-	err := run(phase{name: "start", title: "the agents of the fleet start", nodes: c.nodes}, func(ctx context.Context, _ *phase) error {
-		return forEach(ctx, joiners, fleet, func(ctx context.Context, node string) error {
-			if err := b.startAgent(ctx, node); err != nil {
-				return err
-			}
-			return b.machines.Reveal(ctx, node)
-		})
-	})
+	err := run(phase{name: "start", title: "the agents of the fleet start", nodes: c.nodes}, b.start)
 	if err != nil {
 		return r, err
 	}
@@ -97,6 +90,15 @@ func (b *bench) measure(ctx context.Context) (*results, error) {
 	})
 	r.restarts = b.cluster.Manager().Starts() - startsOfManager
 	return r, err
+}
+
+func (b *bench) start(ctx context.Context, _ *phase) error {
+	return forEach(ctx, joiners, nodeNames(0, b.config.nodes), func(ctx context.Context, node string) error {
+		if err := b.startAgent(ctx, node); err != nil {
+			return err
+		}
+		return b.machines.Reveal(ctx, node)
+	})
 }
 
 func (b *bench) cold(ctx context.Context, p *phase) error {
