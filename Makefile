@@ -42,6 +42,11 @@ bench-pull: ## measure node-agent pull beside other tools, three hours; SIZE=256
 	@go -C test/bench/pull build -o $(CURDIR)/bin/bench-pull . && exec bin/bench-pull $(if $(QUICK),-quick) \
 		$(if $(SIZE),-size='$(SIZE)') $(if $(ROUNDS),-rounds='$(ROUNDS)') $(if $(SCENARIOS),-scenarios='$(SCENARIOS)') $(if $(TOOLS),-tools='$(TOOLS)') $(if $(OUT),-out='$(abspath $(OUT))')
 
+.PHONY: bench-fleet
+bench-fleet: ## measure the control plane with 1,000 hollow agents, an hour; NODES=5000 IMAGES=10 PULL=5s DURATION=1m for another size
+	@go build -o bin/bench-fleet ./test/bench/fleet && go -C test/bench/fleet/plot build -o $(CURDIR)/bin/bench-fleet-plot . && exec bin/bench-fleet \
+		$(if $(NODES),-nodes='$(NODES)') $(if $(IMAGES),-images='$(IMAGES)') $(if $(PULL),-pull='$(PULL)') $(if $(DURATION),-idle='$(DURATION)') $(if $(OUT),-out='$(abspath $(OUT))')
+
 .PHONY: generate
 generate: ## write deep copies, CRDs, RBAC and the table of metrics from the code, and what the chart takes from config/
 	@$(CONTROLLER_GEN) object:headerFile=test/tools/boilerplate.go.txt paths=./api/...
