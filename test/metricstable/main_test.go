@@ -5,10 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-
-	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
 )
 
 // boundedLabels take their values from lists in the code.
@@ -16,13 +13,10 @@ var boundedLabels = []string{"reason", "resource", "result", "state"}
 
 func TestMetricsAreWellNamed(t *testing.T) {
 	t.Parallel()
-	for name, register := range map[string]func(prometheus.Registerer){
-		"agent":   func(r prometheus.Registerer) { controller.NewAgentMetrics(r) },
-		"manager": func(r prometheus.Registerer) { controller.NewManagerMetrics(r) },
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, program := range programs() {
+		t.Run(program.title, func(t *testing.T) {
 			t.Parallel()
-			families, err := describe(register)
+			families, err := describe(program.register)
 			if err != nil {
 				t.Fatal(err)
 			}
