@@ -120,10 +120,13 @@ func TestFault07NoHotLoop(t *testing.T) {
 		if m.pulled() < 10 || m.pulled() > 60 {
 			t.Errorf("%d pulls within two hours on a broken disk", m.pulled())
 		}
+		for before := m.pulled(); m.pulled() == before || m.busy(); synctest.Wait() { // until one more has failed
+			time.Sleep(time.Second)
+		}
 		m.mu.Lock()
 		m.broken = nil
 		m.mu.Unlock()
-		time.Sleep(31*time.Second + 2*time.Minute) // seen, and fetched; an attempt may have been under way
+		time.Sleep(31*time.Second + time.Minute) // seen, and fetched; the rest would have been 150 s
 		synctest.Wait()
 		if diff := cmp.Diff([]string{"a Ready", "blob sha256:aa", "link a sha256:aa"}, state(im, m)); diff != "" {
 			t.Error(diff)

@@ -138,6 +138,12 @@ func (m *memoryStore) pulled() int {
 	return m.pulls
 }
 
+func (m *memoryStore) busy() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.running > 0
+}
+
 func (m *memoryStore) adopted() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

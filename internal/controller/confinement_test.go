@@ -35,6 +35,7 @@ func TestConfinement(t *testing.T) {
 	type policy = admissionv1.ValidatingAdmissionPolicySpec
 	type binding = admissionv1.ValidatingAdmissionPolicyBindingSpec
 	narrow := &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
+	labelled := &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: metav1.LabelSelectorOpExists}}}
 	rule := func(p *policy) *admissionv1.NamedRuleWithOperations { return &p.MatchConstraints.ResourceRules[0] }
 	for name, tt := range map[string]struct {
 		policy  func(*policy)
@@ -55,7 +56,11 @@ func TestConfinement(t *testing.T) {
 		"not about deletions": {policy: func(p *policy) { rule(p).Operations = []admissionv1.OperationType{"CREATE", "UPDATE"} }, want: "every operation"},
 		"one version":         {policy: func(p *policy) { rule(p).APIVersions = []string{"v1"} }, want: "every operation"},
 		"some names":          {policy: func(p *policy) { rule(p).ResourceNames = []string{"node-1"} }, want: "every operation"},
+		"another group":       {policy: func(p *policy) { rule(p).APIGroups = []string{"apps"} }, want: "every operation"},
+		"in namespaces only":  {policy: func(p *policy) { rule(p).Scope = new(admissionv1.NamespacedScope) }, want: "every operation"},
 		"some objects":        {policy: func(p *policy) { p.MatchConstraints.ObjectSelector = narrow }, want: "every operation"},
+		"some namespaces":     {policy: func(p *policy) { p.MatchConstraints.NamespaceSelector = narrow }, want: "every operation"},
+		"some by expression":  {policy: func(p *policy) { p.MatchConstraints.ObjectSelector = labelled }, want: "every operation"},
 		"with an exception": {policy: func(p *policy) {
 			p.MatchConstraints.ExcludeResourceRules = p.MatchConstraints.ResourceRules
 		}, want: "every operation"},
@@ -66,9 +71,12 @@ func TestConfinement(t *testing.T) {
 			p.MatchConditions = append(p.MatchConditions, admissionv1.MatchCondition{Name: "never", Expression: "false"})
 		}, want: "every request of the agents"},
 
-		"warns only":       {binding: func(b *binding) { b.ValidationActions = []admissionv1.ValidationAction{admissionv1.Warn} }, want: "deny"},
-		"binds another":    {binding: func(b *binding) { b.PolicyName = "another" }, want: "deny"},
-		"binds some":       {binding: func(b *binding) { b.MatchResources = &admissionv1.MatchResources{ObjectSelector: narrow} }, want: "deny"},
+		"warns only":    {binding: func(b *binding) { b.ValidationActions = []admissionv1.ValidationAction{admissionv1.Warn} }, want: "deny"},
+		"binds another": {binding: func(b *binding) { b.PolicyName = "another" }, want: "deny"},
+		"binds some":    {binding: func(b *binding) { b.MatchResources = &admissionv1.MatchResources{ObjectSelector: narrow} }, want: "deny"},
+		"binds some kinds": {binding: func(b *binding) {
+			b.MatchResources = &admissionv1.MatchResources{ResourceRules: []admissionv1.NamedRuleWithOperations{{}}}
+		}, want: "deny"},
 		"binds everything": {binding: func(b *binding) { b.MatchResources = &admissionv1.MatchResources{} }},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -131,6 +131,30 @@ func TestSpecChangeInMidPull(t *testing.T) {
 	}
 }
 
+// TestNewSourceWithoutADigest: what nodes hold of the old source says nothing about the new one.
+func TestNewSourceWithoutADigest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	image := w.apply("debian", func(i *v1alpha1.CloudImage) { i.Spec.Digest = "" })
+	w.settle()
+	w.report(w.granted("debian")[0], "debian", ready(digestA))
+	w.warm()
+	if image.Status.Nodes.Ready != 2 {
+		t.Fatalf("status %+v", image.Status)
+	}
+	image.Spec.Source.HTTP.URL += "-12"
+	image.Generation++
+	w.settle()
+	if image.Status.Nodes.Ready != 0 || image.Status.Digest != "" || len(w.granted("debian")) != 1 {
+		t.Errorf("%v pull the new image; status %+v", w.granted("debian"), image.Status)
+	}
+	w.report(w.granted("debian")[0], "debian", ready(digestB))
+	w.settle()
+	if image.Status.Digest != digestB {
+		t.Errorf("the pinned digest is %q", image.Status.Digest)
+	}
+}
+
 func TestDeletionInMidPull(t *testing.T) {
 	t.Parallel()
 	for policy, want := range map[v1alpha1.DeletionPolicy][]string{

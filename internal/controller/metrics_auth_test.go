@@ -97,6 +97,35 @@ func TestForgedTokensDoNotPushReadersOut(t *testing.T) {
 	}
 }
 
+// TestAnAnswerIsForOnePathAndVerb: a token that may read the metrics is asked about again for anything else.
+func TestAnAnswerIsForOnePathAndVerb(t *testing.T) {
+	t.Parallel()
+	guard := newGuard(nil)
+	guard.review = func(_ context.Context, _, verb, path string) (int, error) {
+		if verb == "get" && path == "/metrics" {
+			return http.StatusOK, nil
+		}
+		return http.StatusForbidden, nil
+	}
+	for _, tt := range []struct {
+		method, path string
+		want         int
+	}{
+		{http.MethodGet, "/metrics", http.StatusOK},
+		{http.MethodGet, "/debug/pprof", http.StatusForbidden},
+		{http.MethodPost, "/metrics", http.StatusForbidden},
+		{http.MethodGet, "/metrics", http.StatusOK},
+	} {
+		request := httptest.NewRequest(tt.method, tt.path, nil)
+		request.Header.Set("Authorization", "Bearer x")
+		recorder := httptest.NewRecorder()
+		guard.ServeHTTP(recorder, request)
+		if recorder.Code != tt.want {
+			t.Errorf("%s %s is answered %d, want %d", tt.method, tt.path, recorder.Code, tt.want)
+		}
+	}
+}
+
 func newGuard(review func(token string) (int, error)) *scrapeGuard {
 	return &scrapeGuard{
 		next: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }),

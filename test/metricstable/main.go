@@ -44,17 +44,27 @@ plain HTTP to everybody, for a loopback address. The answer of the API server is
 seconds. [Security](security.md) says what a scraper's token should be able to do: nothing else.
 `
 
+// program is one of those that serve metrics.
+type program struct {
+	title    string
+	register func(prometheus.Registerer) // all metrics of its own
+}
+
+func programs() []program {
+	return []program{
+		{"The agent", func(r prometheus.Registerer) { controller.NewAgentMetrics(r) }},
+		{"The manager", func(r prometheus.Registerer) {
+			controller.NewManagerMetrics(r)
+			controller.NewConfinementWatch(controller.ConfinementWatch{}, r)
+		}},
+	}
+}
+
 // page is the whole file.
 func page() (string, error) {
 	var text strings.Builder
 	text.WriteString(introduction)
-	for _, program := range []struct {
-		title    string
-		register func(prometheus.Registerer)
-	}{
-		{"The agent", func(r prometheus.Registerer) { controller.NewAgentMetrics(r) }},
-		{"The manager", func(r prometheus.Registerer) { controller.NewManagerMetrics(r) }},
-	} {
+	for _, program := range programs() {
 		families, err := describe(program.register)
 		if err != nil {
 			return "", err

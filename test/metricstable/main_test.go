@@ -1,14 +1,15 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-
-	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // boundedLabels take their values from lists in the code.
@@ -16,13 +17,10 @@ var boundedLabels = []string{"reason", "resource", "result", "state"}
 
 func TestMetricsAreWellNamed(t *testing.T) {
 	t.Parallel()
-	for name, register := range map[string]func(prometheus.Registerer){
-		"agent":   func(r prometheus.Registerer) { controller.NewAgentMetrics(r) },
-		"manager": func(r prometheus.Registerer) { controller.NewManagerMetrics(r) },
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, program := range programs() {
+		t.Run(program.title, func(t *testing.T) {
 			t.Parallel()
-			families, err := describe(register)
+			families, err := describe(program.register)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,5 +45,39 @@ func TestMetricsAreWellNamed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestChartAsksForMetricsThatExist: an alert or a panel on a metric of another name stays silent for ever.
+func TestChartAsksForMetricsThatExist(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{}
+	for _, program := range programs() {
+		families, err := describe(program.register)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			known[family.GetName()] = true
+			for _, part := range []string{"_bucket", "_count", "_sum"} {
+				known[family.GetName()+part] = family.GetType() == dto.MetricType_HISTOGRAM
+			}
+		}
+	}
+	name := regexp.MustCompile(`\bcloudimage_[a-z_]+`)
+	for _, file := range []string{"charts/cloudimage-operator/files/alerts.yaml", "charts/cloudimage-operator/files/dashboard.json", "test/observe/alerts_test.yaml"} {
+		text, err := os.ReadFile(filepath.Join("..", "..", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := name.FindAllString(string(text), -1)
+		if len(asked) < 5 {
+			t.Errorf("%s asks for %q only", file, asked)
+		}
+		for _, metric := range asked {
+			if !known[metric] {
+				t.Errorf("%s asks for %s, which no program has", file, metric)
+			}
+		}
 	}
 }

@@ -47,7 +47,7 @@ func TestFault06UnreadableBlob(t *testing.T) {
 			r := &recording{mount: m, wanted: newImage("disk", 1, 600<<10+123)}
 			r.request = r.wanted.request(pulltest.New(t, pulltest.Bytes(r.wanted.bytes)))
 			d := NewDisk()
-			if _, _, err := pullOnce(t.Context(), m, d, r.request); err != nil {
+			if _, _, err := r.pullOnce(t.Context(), d); err != nil {
 				t.Fatal(err)
 			}
 			s := r.open(t, d)

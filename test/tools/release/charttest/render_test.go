@@ -2,6 +2,7 @@ package charttest
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -215,5 +216,42 @@ func TestDigestGoesBeforeTag(t *testing.T) {
 		if !strings.Contains(out, want+"\n") {
 			t.Errorf("no %q", want)
 		}
+	}
+}
+
+// TestSchemaIsClosed: a misspelt value is refused wherever it is, not only where testdata/wrong has one.
+func TestSchemaIsClosed(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(built.chart, "values.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema map[string]any
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	closed := 0
+	var walk func(path string, node any)
+	walk = func(path string, node any) {
+		switch node := node.(type) {
+		case []any:
+			for i, child := range node {
+				walk(fmt.Sprintf("%s/%d", path, i), child)
+			}
+		case map[string]any:
+			if _, names := node["properties"]; names {
+				closed++
+				if node["additionalProperties"] != false {
+					t.Errorf("%s takes any other value, too", path)
+				}
+			}
+			for key, child := range node {
+				walk(path+"/"+key, child)
+			}
+		}
+	}
+	walk("", schema)
+	if closed < 20 {
+		t.Errorf("only %d objects were found", closed)
 	}
 }
