@@ -38,7 +38,7 @@ func (m Memory) tallyOf(v *imageView, now time.Time) tally {
 		switch {
 		case n.failedTerminally(), v.probes(n):
 			failed++
-		case v.heldBy(n) && n.status.Attempts > 0: // not one that found the bytes on its disk
+		case v.holds(n) && n.status.Attempts > 0: // not one that found the bytes on its disk
 			seen.warmed++
 		}
 	}

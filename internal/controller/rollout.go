@@ -83,7 +83,7 @@ func (r *rollout) keepSlots(v *imageView, m Memory, now time.Time) (held int, wa
 		switch {
 		case !n.granted():
 			continue
-		case v.heldBy(n), n.dormant:
+		case v.holds(n), n.dormant:
 			// Pull needs no slot here: a ready node repairs itself under it, and a
 			// node that failed for good does not try again. Leaving it saves a write.
 			r.pull[n.node.Name] = true

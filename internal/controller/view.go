@@ -132,7 +132,7 @@ func (v *imageView) stateOf(n nodeView) nodeState {
 	case v1alpha1.StateFailed:
 		return nodeFailed
 	case v1alpha1.StateReady:
-		if v.heldBy(&n) {
+		if v.reportedBy(&n) {
 			return nodeReady
 		}
 		return nodePending
@@ -143,9 +143,13 @@ func (v *imageView) stateOf(n nodeView) nodeState {
 	}
 }
 
-// heldBy tells whether a node's last report says that it holds the image, even
-// if its agent is away since.
-func (v *imageView) heldBy(n *nodeView) bool {
+// holds tells whether a node's last report says that it holds the image, even if
+// its agent is away since.
+func (v *imageView) holds(n *nodeView) bool {
+	return n.state == nodeReady || (n.state == nodeUnavailable && v.reportedBy(n))
+}
+
+func (v *imageView) reportedBy(n *nodeView) bool {
 	return n.status != nil && n.status.State == v1alpha1.StateReady &&
 		n.status.Digest != "" && (v.digest == "" || n.status.Digest == v.digest)
 }

@@ -42,7 +42,11 @@ func TestWhatFluxMakesOfEachObject(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := yaml.Unmarshal(text, &object.Object); err != nil {
+			text, err = yaml.YAMLToJSON(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := object.UnmarshalJSON(text); err != nil { // integers stay integers
 				t.Fatal(err)
 			}
 			got, err := status.Compute(object)

@@ -2,15 +2,12 @@ package system
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -21,7 +18,6 @@ import (
 // TestNewCredentialsNeedNoEdit corrects a Secret after the server refused what was in it. The agents look at it about once a minute.
 func TestNewCredentialsNeedNoEdit(t *testing.T) {
 	t.Parallel()
-	const least = 3 * time.Minute
 	g := newGroup(t, "corrected", 2)
 	f := g.serve(t, 2*mib, 1, origin.File{})
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -46,23 +42,16 @@ func TestNewCredentialsNeedNoEdit(t *testing.T) {
 	if err := suite.client.Patch(t.Context(), secret, right); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeoutCause(t.Context(), least, errors.New("nobody tried the new credentials"))
-	defer cancel()
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for {
+	within(t, 3*patience, "two nodes that tried the new credentials", func(ctx context.Context) error {
 		image := &v1alpha1.CloudImage{}
 		if err := suite.client.Get(ctx, client.ObjectKey{Name: "corrected"}, image); err != nil {
-			t.Fatal(err, context.Cause(ctx))
+			return err
 		}
-		if meta.IsStatusConditionTrue(image.Status.Conditions, v1alpha1.ConditionReady) && image.Status.Nodes.Ready == 2 {
-			break
+		if image.Status.Nodes.Ready != 2 {
+			return fmt.Errorf("status is %+v", image.Status)
 		}
-		select {
-		case <-ctx.Done():
-			t.Fatal(fmt.Errorf("%w: %+v", context.Cause(ctx), image.Status))
-		case <-ticker.C:
-		}
-	}
+		return nil
+	})
+	waitCondition(t, "corrected", v1alpha1.ConditionReady)
 	g.requireOnly(t, f.digest)
 }

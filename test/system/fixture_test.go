@@ -135,6 +135,12 @@ func (g *group) apply(t *testing.T, name string, f *file, change func(*v1alpha1.
 // eventually repeats a check until it succeeds.
 func eventually(t *testing.T, what string, check func(ctx context.Context) error) {
 	t.Helper()
+	within(t, patience, what, check)
+}
+
+// within is for what takes longer than others even when it succeeds.
+func within(t *testing.T, patience time.Duration, what string, check func(ctx context.Context) error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {

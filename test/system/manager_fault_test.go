@@ -28,7 +28,7 @@ import (
 // TestFault10LeaderPausedPastItsLease runs alone, because it takes the manager from everybody. A leader that is stopped in
 // mid-rollout wakes up while another one leads, and must not grant more slots than there are.
 func TestFault10LeaderPausedPastItsLease(t *testing.T) {
-	const nodes, slots = 10, 2
+	const nodes, slots = 6, 2
 	g := newGroup(t, "paused", nodes)
 	f := g.serve(t, 4*mib, 1, origin.File{})
 	g.apply(t, "paused", f, func(spec *v1alpha1.CloudImageSpec) {
@@ -154,7 +154,7 @@ func TestFault25MoreImagesThanAnObjectMayList(t *testing.T) {
 		return suite.client.Create(ctx, image)
 	})
 	var left []string
-	eventually(t, "500 listed images and 100 that are left out", func(ctx context.Context) error {
+	within(t, 5*patience, "500 listed images and 100 that are left out", func(ctx context.Context) error {
 		left = nil
 		var list v1alpha1.CloudImageList
 		if err := suite.client.List(ctx, &list, client.MatchingLabels{groupLabel: g.name}); err != nil {
@@ -193,11 +193,11 @@ func TestFault25MoreImagesThanAnObjectMayList(t *testing.T) {
 	})
 }
 
-// inParallel runs numbered work, eight at a time.
+// inParallel runs numbered work, two at a time: more would keep a slow machine's API server from renewing the manager's Lease.
 func inParallel(t *testing.T, count int, do func(ctx context.Context, i int) error) {
 	t.Helper()
 	var all sync.WaitGroup
-	tokens := make(chan struct{}, 8)
+	tokens := make(chan struct{}, 2)
 	for i := range count {
 		all.Go(func() {
 			tokens <- struct{}{}
@@ -246,7 +246,7 @@ func TestFault27AdmissionPolicyIsMissing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waitConfinementEvent(t, "AgentsNotConfined", "failurePolicy is Ignore", 1)
+	waitConfinementEvent(t, "AgentsNotConfined", "", 2) // counted in the first one, whose text stays; the log has the new one
 	if err := restore(t.Context()); err != nil {
 		t.Fatal(err)
 	}
