@@ -142,7 +142,7 @@ func (s *story) stay(ctx context.Context) {
 func (s *story) cleanUp(ctx context.Context) error {
 	var errs []error
 	for _, one := range s.machines {
-		errs = append(errs, one.PowerOff())
+		errs = append(errs, one.PowerOff(ctx))
 	}
 	if s.plane != nil {
 		errs = append(errs, s.plane.Stop())
