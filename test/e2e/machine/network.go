@@ -46,10 +46,10 @@ func (*Switch) plug(ctx context.Context, spec Spec, pid int) error {
 func (*Switch) unplug(ctx context.Context, name string) error {
 	port := portOf(name)
 	err := ip(ctx, "link delete "+port)
-	if _, missing := net.InterfaceByName(port); missing != nil { // it went with the namespace
-		return nil
+	if _, missing := net.InterfaceByName(port); missing == nil {
+		return err
 	}
-	return err
+	return nil // it went now, or with the namespace
 }
 
 func portOf(name string) string { return "to-" + name }
