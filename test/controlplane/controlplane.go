@@ -59,6 +59,8 @@ type ControlPlane struct {
 	External bool
 	// Programs are what runs here; empty for an external API server.
 	Programs Programs
+	// CAPath is the file of the authority that signed the API server's certificates; empty for an external API server.
+	CAPath string
 	// Tokens are those of Options.Users, by name.
 	Tokens map[string]string
 
@@ -107,7 +109,7 @@ func (c *ControlPlane) start(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
-	c.Tokens = identity.tokens
+	c.Tokens, c.CAPath = identity.tokens, identity.caPath
 	if err := c.startEtcd(ctx, programs.Etcd); err != nil {
 		return err
 	}

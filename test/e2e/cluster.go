@@ -93,7 +93,7 @@ func (s *story) newMachine(index int, network *machine.Switch) (*machine.Machine
 	name := nodeName(index)
 	spec := machine.Spec{
 		Name: name, Dir: filepath.Join(s.Dir, "nodes", name), Programs: filepath.Dir(s.plane.Programs.Kubelet),
-		KubeletConfig: filepath.Join(s.Dir, name+".kubeconfig"), ProxyConfig: filepath.Join(s.Dir, "kube-proxy.kubeconfig"),
+		KubeletConfig: filepath.Join(s.Dir, name+".kubeconfig"), ProxyConfig: filepath.Join(s.Dir, "kube-proxy.kubeconfig"), ClientCA: s.plane.CAPath,
 		Address: netip.PrefixFrom(nodeAddress(index), hereAddress().Bits()), Pods: podNetwork(index), PeerPods: map[string]netip.Prefix{},
 		CgroupRoot: s.Cgroup + "/" + name,
 	}

@@ -26,8 +26,8 @@ type Spec struct {
 	Dir string
 	// Programs is a folder with kubelet and kube-proxy, seen on the node as /opt/kubernetes.
 	Programs string
-	// KubeletConfig and ProxyConfig are kubeconfig files of this machine.
-	KubeletConfig, ProxyConfig string
+	// KubeletConfig and ProxyConfig are kubeconfig files of this machine, ClientCA the authority by which the kubelet knows the API server.
+	KubeletConfig, ProxyConfig, ClientCA string
 	// Address is the node's, with the size of the network that all nodes are in.
 	Address netip.Prefix
 	// Pods is the network of the node's Pods, and PeerPods those of the other nodes, by their addresses.
