@@ -74,7 +74,12 @@ func apiServerArgs(port int, identity *identity, nodes netip.Addr) []string {
 	// An Endpoints object must not name loopback, and without nodes nobody resolves the service.
 	listen := []string{"--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"}
 	if nodes.IsValid() {
-		listen = []string{"--bind-address=0.0.0.0", "--advertise-address=" + nodes.String()}
+		listen = []string{
+			"--bind-address=0.0.0.0", "--advertise-address=" + nodes.String(),
+			// For the logs of Pods; the nodes' names are in no name server.
+			"--kubelet-client-certificate=" + identity.kubeletCertPath, "--kubelet-client-key=" + identity.kubeletKeyPath,
+			"--kubelet-preferred-address-types=InternalIP",
+		}
 	}
 	return append(listen,
 		"--etcd-servers=unix://"+etcdSocket, fmt.Sprintf("--secure-port=%d", port),

@@ -61,6 +61,8 @@ type ControlPlane struct {
 	External bool
 	// Programs are what runs here; empty for an external API server.
 	Programs Programs
+	// CAPath is the file of the authority that signed the API server's certificates; empty for an external API server.
+	CAPath string
 	// Tokens are those of Options.Users, by name.
 	Tokens map[string]string
 
@@ -111,7 +113,7 @@ func (c *ControlPlane) start(ctx context.Context, options Options) error {
 	if c.identity, err = newIdentity(c.dir, options); err != nil {
 		return err
 	}
-	c.Tokens = c.identity.tokens
+	c.Tokens, c.CAPath = c.identity.tokens, c.identity.caPath
 	if err := c.startEtcd(ctx); err != nil {
 		return err
 	}

@@ -26,6 +26,9 @@ type identity struct {
 	tokensPath            string
 	adminToken            string
 	tokens                map[string]string
+
+	// The API server's own certificate for kubelets, which know it by the CA. Only with nodes.
+	kubeletCertPath, kubeletKeyPath string
 }
 
 // lifetime is far longer than any test, and short enough that a forgotten key is worth nothing.
@@ -37,18 +40,22 @@ func newIdentity(dir string, options Options) (*identity, error) {
 		serviceAccountKeyPath: filepath.Join(dir, "service-account.key"), tokensPath: filepath.Join(dir, "tokens.csv"),
 		adminToken: rand.Text(), tokens: map[string]string{},
 	}
-	if err := i.writeServingCertificate(options.Address); err != nil {
-		return nil, fmt.Errorf("make the API server's certificate: %w", err)
+	if options.Nodes {
+		i.kubeletCertPath, i.kubeletKeyPath = filepath.Join(dir, "kubelet-client.crt"), filepath.Join(dir, "kubelet-client.key")
+	}
+	if err := i.writeCertificates(options.Address); err != nil {
+		return nil, fmt.Errorf("make the API server's certificates: %w", err)
 	}
 	if _, err := writeKey(i.serviceAccountKeyPath); err != nil {
 		return nil, fmt.Errorf("make the service accounts' key: %w", err)
 	}
-	lines := i.adminToken + ",admin,admin,system:masters\n"
+	var lines strings.Builder
+	lines.WriteString(i.adminToken + ",admin,admin,system:masters\n")
 	for _, user := range append(controllerUsers(options), options.Users...) {
 		i.tokens[user.Name] = rand.Text()
-		lines += fmt.Sprintf("%s,%[2]s,%[2]s,%q\n", i.tokens[user.Name], user.Name, strings.Join(user.Groups, ","))
+		fmt.Fprintf(&lines, "%s,%[2]s,%[2]s,%q\n", i.tokens[user.Name], user.Name, strings.Join(user.Groups, ","))
 	}
-	if err := os.WriteFile(i.tokensPath, []byte(lines), 0o600); err != nil {
+	if err := os.WriteFile(i.tokensPath, []byte(lines.String()), 0o600); err != nil {
 		return nil, fmt.Errorf("write the tokens: %w", err)
 	}
 	i.caPath = filepath.Join(dir, "ca.crt")
@@ -58,7 +65,7 @@ func newIdentity(dir string, options Options) (*identity, error) {
 	return i, nil
 }
 
-func (i *identity) writeServingCertificate(address netip.Addr) error {
+func (i *identity) writeCertificates(address netip.Addr) error {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return fmt.Errorf("generate the CA's key: %w", err)
@@ -75,10 +82,6 @@ func (i *identity) writeServingCertificate(address netip.Addr) error {
 	}
 	i.caPEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
 
-	key, err := writeKey(i.keyPath)
-	if err != nil {
-		return err
-	}
 	server := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "kube-apiserver"},
 		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
@@ -89,12 +92,31 @@ func (i *identity) writeServingCertificate(address netip.Addr) error {
 	if address.IsValid() {
 		server.IPAddresses = append(server.IPAddresses, address.AsSlice())
 	}
-	der, err := x509.CreateCertificate(rand.Reader, server, ca, key.Public(), caKey)
-	if err != nil {
-		return fmt.Errorf("sign the serving certificate: %w", err)
+	if err := writeCertificate(i.certPath, i.keyPath, server, ca, caKey); err != nil {
+		return err
 	}
-	if err := os.WriteFile(i.certPath, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		return fmt.Errorf("write the serving certificate: %w", err)
+	if i.kubeletCertPath == "" {
+		return nil
+	}
+	client := &x509.Certificate{
+		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "kube-apiserver", Organization: []string{"system:masters"}},
+		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	return writeCertificate(i.kubeletCertPath, i.kubeletKeyPath, client, ca, caKey)
+}
+
+func writeCertificate(path, keyPath string, template, ca *x509.Certificate, caKey *ecdsa.PrivateKey) error {
+	key, err := writeKey(keyPath)
+	if err != nil {
+		return err
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca, key.Public(), caKey)
+	if err != nil {
+		return fmt.Errorf("sign a certificate: %w", err)
+	}
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		return fmt.Errorf("write a certificate: %w", err)
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
 	"github.com/cloudimage-dev/cloudimage-operator/test/e2e/machine"
@@ -87,10 +86,6 @@ func (s *story) startPlane(ctx context.Context) error {
 	}
 	s.plane, s.kubeconfig = plane, plane.KubeconfigPath
 	s.path = strings.Join([]string{filepath.Join(s.Dir, "bin"), toolPath(s.Repository, ""), filepath.Dir(plane.KubectlPath), os.Getenv("PATH")}, string(os.PathListSeparator))
-	s.client, err = kubernetes.NewForConfig(plane.Config)
-	if err != nil {
-		return fmt.Errorf("make a client: %w", err)
-	}
 	return plane.WriteNodeKubeconfig(filepath.Join(s.Dir, "kube-proxy.kubeconfig"), proxyUser)
 }
 
@@ -98,7 +93,7 @@ func (s *story) newMachine(index int, network *machine.Switch) (*machine.Machine
 	name := nodeName(index)
 	spec := machine.Spec{
 		Name: name, Dir: filepath.Join(s.Dir, "nodes", name), Programs: filepath.Dir(s.plane.Programs.Kubelet),
-		KubeletConfig: filepath.Join(s.Dir, name+".kubeconfig"), ProxyConfig: filepath.Join(s.Dir, "kube-proxy.kubeconfig"),
+		KubeletConfig: filepath.Join(s.Dir, name+".kubeconfig"), ProxyConfig: filepath.Join(s.Dir, "kube-proxy.kubeconfig"), ClientCA: s.plane.CAPath,
 		Address: netip.PrefixFrom(nodeAddress(index), hereAddress().Bits()), Pods: podNetwork(index), PeerPods: map[string]netip.Prefix{},
 		CgroupRoot: s.Cgroup + "/" + name,
 	}

@@ -65,7 +65,7 @@ func (s *story) upgrade(ctx context.Context) error {
 	if _, err := s.show(ctx, "kubectl wait --for=condition=Ready cimg/"+image.name+" "+waitFor); err != nil {
 		return err
 	}
-	out, err := s.show(ctx, fmt.Sprintf(`kubectl get nimg -o jsonpath='{range .items[*]}{.metadata.name}: agent {.status.agentVersion}, resumed {.status.images[?(@.name=="%s")].resumedBytes} bytes{"\n"}{end}'`, image.name))
+	out, err := s.show(ctx, fmt.Sprintf(`kubectl get nimg -o jsonpath='{range .items[*]}{.metadata.name}: agent {.status.agentVersion}, resumed {.status.images[?(@.name==%q)].resumedBytes} bytes{"\n"}{end}'`, image.name))
 	if err != nil {
 		return err
 	}
@@ -82,14 +82,18 @@ func (s *story) upgrade(ctx context.Context) error {
 // uninstall must not hang on finalizers, and must not delete what lies on the nodes.
 func (s *story) uninstall(ctx context.Context) error {
 	begin := time.Now()
-	if _, err := s.show(ctx, fmt.Sprintf("helm uninstall %s --namespace %s --wait --timeout 60s", release, namespace)); err != nil {
+	out, err := s.show(ctx, fmt.Sprintf("helm uninstall %s --namespace %s --wait --timeout 60s", release, namespace))
+	if err != nil {
+		return err
+	}
+	if err := require(out, store); err != nil { // it says what it leaves where
 		return err
 	}
 	took := time.Since(begin)
 	if took > uninstallLimit {
 		return fmt.Errorf("the uninstallation took %s, more than %s", took, uninstallLimit)
 	}
-	err := s.until(ctx, func() error {
+	err = s.until(ctx, func() error {
 		pods, err := s.ask(ctx, "kubectl get pods -n "+namespace+" -o name")
 		if err == nil && pods != "" {
 			err = errors.New("these Pods are still there: " + pods)

@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// rights is what the kernel says about a confined process; see proc_pid_status(5).
-type rights struct{ uid, capabilities string }
-
 // lookAtRights asks the kernel, not the manifest, about every container of the release.
 func (s *story) lookAtRights(ctx context.Context) error {
 	begin := time.Now()
@@ -50,7 +47,7 @@ func (s *story) lookAtRights(ctx context.Context) error {
 func (s *story) checkRights(
 	ctx context.Context, ask func(context.Context, string) (string, error), kind, node, container string,
 ) error {
-	pid, err := s.ask(ctx, fmt.Sprintf("on %s ctr -n k8s.io tasks ls | awk '$1 == \"%s\" {print $2}'", node, container))
+	pid, err := s.ask(ctx, fmt.Sprintf("on %s ctr -n k8s.io tasks ls | awk '$1 == %q {print $2}'", node, container))
 	if err != nil {
 		return err
 	}
@@ -84,70 +81,4 @@ func (s *story) checkRights(
 		return fmt.Errorf("it shares a namespace with the node: %q", ns)
 	}
 	return nil
-}
-
-// attempt is something that is done with a token that was found on a node.
-type attempt struct{ what, command string }
-
-// stealToken takes the token of the agent on the first node from where the kubelet put it.
-func (s *story) stealToken(ctx context.Context) error {
-	begin := time.Now()
-	own, other := s.nodes[0], s.nodes[1]
-	pod, err := s.ask(ctx, "kubectl get pods -n "+namespace+" -l app.kubernetes.io/component=node-agent --field-selector spec.nodeName="+own+" -o name")
-	if err != nil {
-		return err
-	}
-	token, err := s.ask(ctx, s.tokenCommand(own, pod))
-	if err != nil {
-		return err
-	}
-	as := "kubectl --token=$TOKEN "
-	s.out.Note("TOKEN is that of the agent on " + own + ", as it lies there")
-	forged := ` --subresource=status --type=merge -p '{"status":{"agentVersion":"forged"}}'`
-	allowed := []attempt{
-		{"its own status", as + "patch nimg " + own + forged},
-		{"reading the orders", as + "get nimg " + other + " -o name"},
-	}
-	refused := []attempt{
-		{"another node's status", as + "patch nimg " + other + forged},
-		{"its own orders", as + "patch nimg " + own + ` --type=merge -p '{"spec":{"images":[]}}'`},
-		{"another node's orders", as + "patch nimg " + other + ` --type=merge -p '{"spec":{"images":[]}}'`},
-		{"deleting an object", as + "delete nimg " + other},
-		{"an image", as + "delete cimg " + s.guest.name},
-		{"a label of a node", as + "label node " + other + " prefetch.cloudimage.dev/" + s.guest.name + "=forged"},
-		{"Secrets of the cluster", as + "get secrets -n " + namespace},
-		{"Pods", as + "get pods -A"},
-	}
-	for _, one := range allowed {
-		if out, err := s.withToken(ctx, token, one.command); err != nil {
-			return fmt.Errorf("%s was refused: %w: %s", one.what, err, out)
-		}
-	}
-	for _, one := range refused {
-		out, err := s.withToken(ctx, token, one.command)
-		if err == nil {
-			return fmt.Errorf("%s was not refused: %s", one.what, out)
-		}
-		if err := require(strings.ToLower(out), "forbidden"); err != nil {
-			return fmt.Errorf("%s was refused for another reason: %w", one.what, err)
-		}
-	}
-	s.out.Held(time.Since(begin), "the token writes the status of %s and nothing else: %d attempts beyond that are Forbidden", own, len(refused))
-	return nil
-}
-
-// tokenCommand prints an agent's token: on a node of ours as a thief would, on another cluster by asking for one that is bound alike.
-func (s *story) tokenCommand(node, pod string) string {
-	if s.external() {
-		return fmt.Sprintf("kubectl create token cloudimage-agent -n %s --bound-object-kind Pod --bound-object-name %s --bound-object-uid $(kubectl get -n %[1]s %s -o jsonpath='{.metadata.uid}')",
-			namespace, strings.TrimPrefix(pod, "pod/"), pod)
-	}
-	return fmt.Sprintf("uid=$(kubectl get -n %s %s -o jsonpath='{.metadata.uid}') && on %s sh -c \"cat /var/lib/kubelet/pods/$uid/volumes/*/*/token\"",
-		namespace, pod, node)
-}
-
-// withToken shows the command without the token itself, which takes the place of that in the administrator's kubeconfig.
-func (s *story) withToken(ctx context.Context, token, command string) (string, error) {
-	s.out.Command(command)
-	return s.bash(ctx, "export TOKEN="+token+"; "+command, s.out.Output())
 }

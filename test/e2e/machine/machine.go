@@ -7,6 +7,7 @@ package machine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -25,8 +26,8 @@ type Spec struct {
 	Dir string
 	// Programs is a folder with kubelet and kube-proxy, seen on the node as /opt/kubernetes.
 	Programs string
-	// KubeletConfig and ProxyConfig are kubeconfig files of this machine.
-	KubeletConfig, ProxyConfig string
+	// KubeletConfig and ProxyConfig are kubeconfig files of this machine, ClientCA the authority by which the kubelet knows the API server.
+	KubeletConfig, ProxyConfig, ClientCA string
 	// Address is the node's, with the size of the network that all nodes are in.
 	Address netip.Prefix
 	// Pods is the network of the node's Pods, and PeerPods those of the other nodes, by their addresses.
@@ -101,13 +102,13 @@ func (m *Machine) PowerOn(ctx context.Context) error {
 
 // PowerOff is a power cut: everything on the node ends at once, and what lay in /run and /tmp is gone. What programs had written to
 // the disk is there afterwards, also what they had not synced.
-func (m *Machine) PowerOff() error {
+func (m *Machine) PowerOff(ctx context.Context) error {
 	if m.init == nil {
 		return nil
 	}
 	err := m.init.Kill()
 	m.init = nil
-	return err
+	return errors.Join(err, m.network.unplug(ctx, m.Name))
 }
 
 // Running tells why the node is not up, if it is not.

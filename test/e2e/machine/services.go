@@ -38,7 +38,9 @@ func writeConfigs(spec Spec, dir string) error {
 			return fmt.Errorf("write %s: %w", file.name, err)
 		}
 	}
-	for name, source := range map[string]string{"kubelet.kubeconfig": spec.KubeletConfig, "kube-proxy.kubeconfig": spec.ProxyConfig} {
+	for name, source := range map[string]string{
+		"kubelet.kubeconfig": spec.KubeletConfig, "kube-proxy.kubeconfig": spec.ProxyConfig, "client-ca.crt": spec.ClientCA,
+	} {
 		data, err := os.ReadFile(source)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)
@@ -67,10 +69,10 @@ const cniConfig = `{"cniVersion": "1.0.0", "name": "pods", "plugins": [
    "ipam": {"type": "host-local", "dataDir": "/run/cni", "ranges": [[{"subnet": "%s"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}
 `
 
-// Nothing asks this kubelet for anything. Its images are never collected, because there is no registry to get them from again.
+// Only the API server asks this kubelet for anything, the logs of Pods. Its images are never collected, because there is no registry to get them from again.
 const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-authentication: {anonymous: {enabled: false}, webhook: {enabled: false}}
+authentication: {anonymous: {enabled: false}, webhook: {enabled: false}, x509: {clientCAFile: ` + configFolder + `/client-ca.crt}}
 authorization: {mode: AlwaysAllow}
 cgroupDriver: cgroupfs
 cgroupRoot: %s
