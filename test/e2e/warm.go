@@ -24,8 +24,8 @@ const (
 	// under way in the buffers of eight connections.
 	largeSize = gib
 	// extraPercent bounds what the origin sends a node beyond the image, in percent of it, whatever happens in mid-pull. Of a small image
-	// extraBytes are allowed: the last unit of 1 MiB may be fetched twice.
-	extraPercent, extraBytes = 5, 2 * mib
+	// extraBytes are allowed: at its end each of eight connections may fetch a unit of 1 MiB that another one was slow with.
+	extraPercent, extraBytes = 5, 8 * mib
 )
 
 // warmImage is an image that nginx serves.
