@@ -43,12 +43,13 @@ func newIdentity(dir string, options Options) (*identity, error) {
 	if _, err := writeKey(i.serviceAccountKeyPath); err != nil {
 		return nil, fmt.Errorf("make the service accounts' key: %w", err)
 	}
-	lines := i.adminToken + ",admin,admin,system:masters\n"
+	var lines strings.Builder
+	lines.WriteString(i.adminToken + ",admin,admin,system:masters\n")
 	for _, user := range append(controllerUsers(options), options.Users...) {
 		i.tokens[user.Name] = rand.Text()
-		lines += fmt.Sprintf("%s,%[2]s,%[2]s,%q\n", i.tokens[user.Name], user.Name, strings.Join(user.Groups, ","))
+		fmt.Fprintf(&lines, "%s,%[2]s,%[2]s,%q\n", i.tokens[user.Name], user.Name, strings.Join(user.Groups, ","))
 	}
-	if err := os.WriteFile(i.tokensPath, []byte(lines), 0o600); err != nil {
+	if err := os.WriteFile(i.tokensPath, []byte(lines.String()), 0o600); err != nil {
 		return nil, fmt.Errorf("write the tokens: %w", err)
 	}
 	i.caPath = filepath.Join(dir, "ca.crt")

@@ -65,7 +65,7 @@ func (s *story) upgrade(ctx context.Context) error {
 	if _, err := s.show(ctx, "kubectl wait --for=condition=Ready cimg/"+image.name+" "+waitFor); err != nil {
 		return err
 	}
-	out, err := s.show(ctx, fmt.Sprintf(`kubectl get nimg -o jsonpath='{range .items[*]}{.metadata.name}: agent {.status.agentVersion}, resumed {.status.images[?(@.name=="%s")].resumedBytes} bytes{"\n"}{end}'`, image.name))
+	out, err := s.show(ctx, fmt.Sprintf(`kubectl get nimg -o jsonpath='{range .items[*]}{.metadata.name}: agent {.status.agentVersion}, resumed {.status.images[?(@.name==%q)].resumedBytes} bytes{"\n"}{end}'`, image.name))
 	if err != nil {
 		return err
 	}

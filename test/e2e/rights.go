@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// rights is what the kernel says about a confined process; see proc_pid_status(5).
-type rights struct{ uid, capabilities string }
-
 // lookAtRights asks the kernel, not the manifest, about every container of the release.
 func (s *story) lookAtRights(ctx context.Context) error {
 	begin := time.Now()
@@ -50,7 +47,7 @@ func (s *story) lookAtRights(ctx context.Context) error {
 func (s *story) checkRights(
 	ctx context.Context, ask func(context.Context, string) (string, error), kind, node, container string,
 ) error {
-	pid, err := s.ask(ctx, fmt.Sprintf("on %s ctr -n k8s.io tasks ls | awk '$1 == \"%s\" {print $2}'", node, container))
+	pid, err := s.ask(ctx, fmt.Sprintf("on %s ctr -n k8s.io tasks ls | awk '$1 == %q {print $2}'", node, container))
 	if err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func (s *story) bootGuest(ctx context.Context) error {
 		return err
 	}
 	s.out.Held(time.Since(begin), "the guest booted from the warm image and said %q", s.Greeting)
-	_, err = s.ask(ctx, fmt.Sprintf("on %s rm %s && on %[1]s sh -c 'echo %s %s | sha256sum --check'", node, overlay, s.guest.hex(), backing))
+	_, err = s.ask(ctx, fmt.Sprintf("on %[1]s rm %[2]s && on %[1]s sh -c 'echo %[3]s  %[4]s | sha256sum --check'", node, overlay, s.guest.hex(), backing))
 	if err != nil {
 		return fmt.Errorf("the image on %s changed: %w", node, err)
 	}
@@ -106,13 +106,13 @@ func (s *story) schedule(ctx context.Context) error {
 	err := s.apply(ctx, fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
-metadata: {name: %s}
+metadata: {name: %[1]s}
 spec:
   restartPolicy: Never
-  nodeSelector: {prefetch.cloudimage.dev/%s: "%.12s"}
+  nodeSelector: {prefetch.cloudimage.dev/%[2]s: "%.12[3]s"}
   containers:
   - name: hypervisor
-    image: %s
+    image: %[4]s
     args: ["cd /store/images && sha256sum %[2]s && ! touch %[2]s && ! touch x"]
     volumeMounts: [{name: store, mountPath: /store, readOnly: true}]
   volumes: [{name: store, hostPath: {path: %[5]s, type: Directory}}]`, pod, s.guest.name, s.guest.hex(), s.busybox(), store))

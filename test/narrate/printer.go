@@ -60,7 +60,9 @@ func (p *Printer) Step() int { return p.step }
 func (p *Printer) Line(text string) { p.line("", text) }
 
 // Command prints a command line before it runs.
-func (p *Printer) Command(text string) { p.line(cyan, indent+"$ "+text) }
+func (p *Printer) Command(text string) {
+	p.line(cyan, indent+"$ "+strings.ReplaceAll(text, "\n", "\n"+indent))
+}
 
 // Note prints what a reader may skip.
 func (p *Printer) Note(text string) { p.line(faint, indent+text) }

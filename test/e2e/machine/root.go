@@ -90,7 +90,7 @@ func layDisk(root string) error {
 			return fmt.Errorf("make %s: %w", dir, err)
 		}
 	}
-	err := os.Symlink("/run", filepath.Join(root, "/var/run"))
+	err := os.Symlink("/run", filepath.Join(root, "var", "run"))
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("link /var/run: %w", err)
 	}

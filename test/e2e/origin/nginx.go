@@ -20,9 +20,9 @@ import (
 const (
 	startLimit = 10 * time.Second
 	stopGrace  = 5 * time.Second
-	// PacedPath is where each connection is held to PacedRate, bytes per second, so that something can happen in the middle of a pull.
+	// PacedPath is where each connection is held to a speed, so that something can happen in the middle of a pull.
 	PacedPath = "/paced/"
-	PacedRate = 6 << 20
+	pacedRate = 6 << 20 // bytes per second
 )
 
 // Server is a running nginx.
@@ -63,7 +63,7 @@ func Start(ctx context.Context, dir string, address netip.AddrPort) (*Server, er
 		return nil, fmt.Errorf("make nginx's folder: %w", err)
 	}
 	path := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(path, fmt.Appendf(nil, config, dir, address, PacedPath, PacedRate), 0o600); err != nil {
+	if err := os.WriteFile(path, fmt.Appendf(nil, config, dir, address, PacedPath, pacedRate), 0o600); err != nil {
 		return nil, fmt.Errorf("write nginx's configuration: %w", err)
 	}
 	var err error
