@@ -42,6 +42,7 @@ The certificate is made at each start and signed by nobody, so a scraper must no
 directory with a ` + "`tls.crt` and `tls.key`" + ` of your own, which are read again when they change. ` + "`--metrics-secure=false`" + ` serves
 plain HTTP to everybody, for a loopback address. The answer of the API server is kept for a minute, a refusal for ten
 seconds. [Security](security.md) says what a scraper's token should be able to do: nothing else.
+[Observability](observability.md) tells of alerts and the dashboard.
 `
 
 // page is the whole file.
@@ -53,7 +54,7 @@ func page() (string, error) {
 		register func(prometheus.Registerer)
 	}{
 		{"The agent", func(r prometheus.Registerer) { controller.NewAgentMetrics(r) }},
-		{"The manager", func(r prometheus.Registerer) { controller.NewManagerMetrics(r) }},
+		{"The manager", ofManager},
 	} {
 		families, err := describe(program.register)
 		if err != nil {
@@ -66,6 +67,11 @@ func page() (string, error) {
 		}
 	}
 	return text.String(), nil
+}
+
+func ofManager(r prometheus.Registerer) {
+	controller.NewManagerMetrics(r)
+	controller.NewConfinementWatch(controller.ConfinementWatch{}, r)
 }
 
 func labels(family *dto.MetricFamily) string {

@@ -49,6 +49,8 @@ type Server struct {
 	API promv1.API
 	// URL has no slash at its end.
 	URL string
+	// Begin is when it was started.
+	Begin time.Time
 
 	process   *process.Process
 	discovery *discovery
@@ -63,7 +65,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{URL: fmt.Sprintf("http://127.0.0.1:%d", port)}
+	s := &Server{URL: fmt.Sprintf("http://127.0.0.1:%d", port), Begin: time.Now()}
 	client, err := api.NewClient(api.Config{Address: s.URL})
 	if err != nil {
 		return nil, fmt.Errorf("make a client of Prometheus: %w", err)
