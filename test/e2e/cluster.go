@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
 	"github.com/cloudimage-dev/cloudimage-operator/test/e2e/machine"
@@ -87,10 +86,6 @@ func (s *story) startPlane(ctx context.Context) error {
 	}
 	s.plane, s.kubeconfig = plane, plane.KubeconfigPath
 	s.path = strings.Join([]string{filepath.Join(s.Dir, "bin"), toolPath(s.Repository, ""), filepath.Dir(plane.KubectlPath), os.Getenv("PATH")}, string(os.PathListSeparator))
-	s.client, err = kubernetes.NewForConfig(plane.Config)
-	if err != nil {
-		return fmt.Errorf("make a client: %w", err)
-	}
 	return plane.WriteNodeKubeconfig(filepath.Join(s.Dir, "kube-proxy.kubeconfig"), proxyUser)
 }
 

@@ -20,7 +20,7 @@ func (s *story) reboot(ctx context.Context) error {
 	if err := s.untilPulling(ctx, image, one.Name, []string{one.Name}, image.size/3); err != nil {
 		return err
 	}
-	if err := one.PowerOff(); err != nil {
+	if err := one.PowerOff(ctx); err != nil {
 		return err
 	}
 	s.out.Held(time.Since(begin), "%s lost its power: nothing runs there any more", one.Name)
@@ -60,7 +60,7 @@ func (s *story) replaceNode(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := one.PowerOff(); err != nil { // before its kubelet registers it again
+	if err := one.PowerOff(ctx); err != nil { // before its kubelet registers it again
 		return err
 	}
 	// The kubelet may have done so between the two.

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"k8s.io/client-go/kubernetes"
-
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane"
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/process"
 	"github.com/cloudimage-dev/cloudimage-operator/test/e2e/machine"
@@ -36,7 +34,6 @@ type story struct {
 	out *narrate.Printer
 
 	kubeconfig, path string
-	client           *kubernetes.Clientset
 	// plane and machines are nil on a cluster that was there before.
 	plane    *controlplane.ControlPlane
 	machines []*machine.Machine
@@ -150,7 +147,7 @@ func (s *story) stay(ctx context.Context) {
 func (s *story) cleanUp(ctx context.Context) error {
 	var errs []error
 	for _, one := range s.machines {
-		errs = append(errs, one.PowerOff())
+		errs = append(errs, one.PowerOff(ctx))
 	}
 	if s.plane != nil {
 		errs = append(errs, s.plane.Stop())

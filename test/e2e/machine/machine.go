@@ -7,6 +7,7 @@ package machine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -101,13 +102,13 @@ func (m *Machine) PowerOn(ctx context.Context) error {
 
 // PowerOff is a power cut: everything on the node ends at once, and what lay in /run and /tmp is gone. What programs had written to
 // the disk is there afterwards, also what they had not synced.
-func (m *Machine) PowerOff() error {
+func (m *Machine) PowerOff(ctx context.Context) error {
 	if m.init == nil {
 		return nil
 	}
 	err := m.init.Kill()
 	m.init = nil
-	return err
+	return errors.Join(err, m.network.unplug(ctx, m.Name))
 }
 
 // Running tells why the node is not up, if it is not.

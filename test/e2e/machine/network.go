@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -33,13 +34,25 @@ func (*Switch) plug(ctx context.Context, spec Spec, pid int) error {
 	address := spec.Address.Addr()
 	octets := address.As4()
 	hardware := fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", octets[0], octets[1], octets[2], octets[3])
-	port := "to-" + spec.Name
+	port := portOf(spec.Name)
 	return ip(ctx,
 		fmt.Sprintf("link add %s type veth peer name %s address %s netns %d", port, cable, hardware, pid),
 		fmt.Sprintf("link set %s master %s up", port, bridge),
 		fmt.Sprintf("route replace %s via %s", spec.Pods, address),
 	)
 }
+
+// unplug takes the cable of a node that lost its power, whose namespace the kernel may keep for a while.
+func (*Switch) unplug(ctx context.Context, name string) error {
+	port := portOf(name)
+	err := ip(ctx, "link delete "+port)
+	if _, missing := net.InterfaceByName(port); missing != nil { // it went with the namespace
+		return nil
+	}
+	return err
+}
+
+func portOf(name string) string { return "to-" + name }
 
 func ip(ctx context.Context, lines ...string) error {
 	cmd := exec.CommandContext(ctx, "ip", "-batch", "-")
