@@ -10,6 +10,7 @@ import (
 
 	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/cloudimage-dev/cloudimage-operator/test/observe"
 )
@@ -35,7 +36,7 @@ func (s *story) scrape(ctx context.Context) error {
 	}
 	for _, line := range []string{
 		"kubectl create namespace " + monitoring + " && kubectl create serviceaccount prometheus -n " + monitoring,
-		fmt.Sprintf("helm upgrade %s %s --namespace %s --wait --timeout 3m --reuse-values --set 'metrics.readers[0].kind=ServiceAccount,metrics.readers[0].name=prometheus,metrics.readers[0].namespace=%s'",
+		fmt.Sprintf("helm upgrade %s %s --namespace %s --wait --timeout 3m --reuse-values --hide-notes --set 'metrics.readers[0].kind=ServiceAccount,metrics.readers[0].name=prometheus,metrics.readers[0].namespace=%s'",
 			release, chart, namespace, monitoring),
 	} {
 		if _, err := s.show(ctx, line); err != nil {
@@ -50,8 +51,12 @@ func (s *story) scrape(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	client, err := kubernetes.NewForConfig(s.plane.Config)
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
 	s.prometheus, err = observe.Start(ctx, observe.Options{
-		Dir: filepath.Join(s.Dir, "prometheus"), Client: s.client, Namespace: namespace, Token: token, Rendered: rendered,
+		Dir: filepath.Join(s.Dir, "prometheus"), Client: client, Namespace: namespace, Token: token, Rendered: rendered,
 	})
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strings"
 
 	"github.com/prometheus/common/model"
 )
@@ -22,8 +23,11 @@ type Dashboard struct {
 type Panel struct {
 	Type, Title, Description string
 	GridPos                  Place
-	FieldConfig              struct{ Defaults Field }
-	Targets                  []Target
+	FieldConfig              struct {
+		Defaults  Field
+		Overrides []Override
+	}
+	Targets []Target
 }
 
 // Place is where a panel is. The page is 24 units wide, a unit of height is Grafana's 30 pixels.
@@ -42,6 +46,27 @@ type Field struct {
 
 // Stacked tells whether each series is drawn on top of the one before.
 func (f Field) Stacked() bool { return f.Custom.Stacking.Mode == "normal" }
+
+// Override changes how the series of one name is shown.
+type Override struct {
+	Matcher    struct{ ID, Options string }
+	Properties []struct {
+		ID    string
+		Value struct{ FixedColor string }
+	}
+}
+
+// Color is what the dashboard gives a series of that name; empty for any.
+func (p Panel) Color(name string) string {
+	for _, override := range p.FieldConfig.Overrides {
+		for _, property := range override.Properties {
+			if override.Matcher.ID == "byName" && override.Matcher.Options == name && property.ID == "color" {
+				return property.Value.FixedColor
+			}
+		}
+	}
+	return ""
+}
 
 // Target is a query and the name of each series that it returns.
 type Target struct{ Expr, LegendFormat string }
@@ -71,7 +96,7 @@ var placeholder = regexp.MustCompile(`\{\{\s*(\w+)\s*\}\}`)
 
 // Legend is the name of a series: {{label}} stands for its value.
 func (t Target) Legend(labels model.Metric) string {
-	return placeholder.ReplaceAllStringFunc(t.LegendFormat, func(found string) string {
+	return strings.TrimSpace(placeholder.ReplaceAllStringFunc(t.LegendFormat, func(found string) string {
 		return string(labels[model.LabelName(placeholder.FindStringSubmatch(found)[1])])
-	})
+	}))
 }

@@ -12,13 +12,24 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/test/observe"
 )
 
-// palette has colours that also those can tell apart who see fewer: Okabe and Ito, "Color Universal Design", 2008.
-func palette(index int) color.NRGBA {
-	colours := []color.NRGBA{
-		{0x00, 0x72, 0xb2, 255}, {0xe6, 0x9f, 0x00, 255}, {0x00, 0x9e, 0x73, 255}, {0xcc, 0x79, 0xa7, 255},
-		{0xd5, 0x5e, 0x00, 255}, {0x56, 0xb4, 0xe9, 255}, {0x99, 0x99, 0x99, 255}, {0x8c, 0x6d, 0x31, 255},
+// palette are colours that also those can tell apart who see fewer: Okabe and Ito, "Color Universal Design", 2008.
+func palette() map[string]color.NRGBA {
+	return map[string]color.NRGBA{
+		"blue": {0x00, 0x72, 0xb2, 255}, "orange": {0xe6, 0x9f, 0x00, 255}, "green": {0x00, 0x9e, 0x73, 255},
+		"purple": {0xcc, 0x79, 0xa7, 255}, "red": {0xd5, 0x5e, 0x00, 255}, "light-blue": {0x56, 0xb4, 0xe9, 255},
+		"yellow": {0xf0, 0xe4, 0x42, 255}, "#999999": {0x99, 0x99, 0x99, 255},
 	}
-	return colours[index%len(colours)]
+}
+
+// ink is the colour of a panel's series, by its name or its place.
+func (p panel) ink(index int) color.NRGBA {
+	if index < len(p.lines) {
+		if fixed, ok := palette()[p.Color(p.lines[index].name)]; ok {
+			return fixed
+		}
+	}
+	order := []string{"blue", "orange", "green", "purple", "red", "light-blue", "#999999", "yellow"}
+	return palette()[order[index%len(order)]]
 }
 
 // translucent is a colour with an opacity in percent.
@@ -34,7 +45,7 @@ func (p panel) drawLines(box draw.Canvas, begin, end time.Time) {
 	if field.Stacked() {
 		lines = stack(lines)
 	}
-	box = draw.Crop(box, 0, 0, drawLegend(box, p.lines), 0)
+	box = draw.Crop(box, 0, 0, p.drawLegend(box), 0)
 	chart := plot.New()
 	chart.BackgroundColor = color.Transparent
 	chart.X.Min, chart.X.Max = float64(begin.Unix()), float64(end.Unix())
@@ -42,7 +53,7 @@ func (p panel) drawLines(box draw.Canvas, begin, end time.Time) {
 	chart.Y.Min, chart.Y.Max = 0, ceiling(lines)
 	chart.Y.Tick.Marker = unitTicks{field.Unit}
 	for _, axis := range []*plot.Axis{&chart.X, &chart.Y} {
-		axis.Tick.Label.Font.Size, axis.Padding = 8, 0
+		axis.Tick.Label.Font, axis.Padding = sans(small), 0
 		axis.LineStyle.Color, axis.Tick.LineStyle.Color, axis.Tick.Label.Color = color.Gray{Y: 160}, color.Gray{Y: 160}, color.Gray{Y: 60}
 	}
 	grid := plotter.NewGrid()
@@ -54,7 +65,7 @@ func (p panel) drawLines(box draw.Canvas, begin, end time.Time) {
 			floor = lines[i-1].points
 		}
 		for _, run := range runs(lines[i].points) {
-			chart.Add(area(run, floor, translucent(palette(i), field.Custom.FillOpacity)), curve(run, palette(i)))
+			chart.Add(area(run, floor, translucent(p.ink(i), field.Custom.FillOpacity)), curve(run, p.ink(i)))
 		}
 	}
 	chart.Draw(box)
@@ -126,13 +137,13 @@ func area(points, floor plotter.XYs, fill color.Color) plot.Plotter {
 }
 
 // drawLegend writes the names below a panel, in as many rows as they need, and returns the height of that.
-func drawLegend(box draw.Canvas, lines []line) vg.Length {
-	const row, size, swatch, space = vg.Length(12), vg.Length(8), vg.Length(10), vg.Length(14)
-	text := style(size, color.Gray{Y: 60})
+func (p panel) drawLegend(box draw.Canvas) vg.Length {
+	const row, swatch, space = vg.Length(12), vg.Length(10), vg.Length(14)
+	text := style(small, color.Gray{Y: 60})
 	type entry struct{ x, row vg.Length }
-	entries := make([]entry, len(lines))
+	entries := make([]entry, len(p.lines))
 	var at entry
-	for i, one := range lines {
+	for i, one := range p.lines {
 		width := swatch + 4 + text.Width(one.name) + space
 		if at.x > 0 && at.x+width > box.Size().X {
 			at = entry{0, at.row + 1}
@@ -144,8 +155,8 @@ func drawLegend(box draw.Canvas, lines []line) vg.Length {
 	for i, one := range entries {
 		y := box.Min.Y + height - (one.row+1)*row + 2
 		x := box.Min.X + one.x
-		box.StrokeLine2(draw.LineStyle{Color: palette(i), Width: 3}, x, y+size/3, x+swatch, y+size/3)
-		box.FillText(text, vg.Point{X: x + swatch + 4, Y: y}, lines[i].name)
+		box.StrokeLine2(draw.LineStyle{Color: p.ink(i), Width: 3}, x, y+small/3, x+swatch, y+small/3)
+		box.FillText(text, vg.Point{X: x + swatch + 4, Y: y}, p.lines[i].name)
 	}
 	return height + 2
 }

@@ -24,7 +24,8 @@ const (
 	columns               = 24
 	heading               = vg.Length(40)
 	gap                   = vg.Length(5)
-	resolution            = 96 // dots per inch, of 72 points
+	small                 = vg.Length(8) // letters
+	resolution            = 96           // dots per inch, of 72 points
 )
 
 // page is a dashboard with its data.
@@ -113,8 +114,12 @@ func (p panel) draw(box draw.Canvas, begin, end time.Time) {
 	}
 }
 
+func sans(size vg.Length) font.Font {
+	return font.Font{Typeface: "Liberation", Variant: "Sans", Size: size}
+}
+
 func style(size vg.Length, ink color.Color) draw.TextStyle {
-	return draw.TextStyle{Color: ink, Font: font.From(plot.DefaultFont, size), Handler: plot.DefaultTextHandler}
+	return draw.TextStyle{Color: ink, Font: sans(size), Handler: plot.DefaultTextHandler}
 }
 
 func write(on draw.Canvas, at vg.Point, size vg.Length, ink color.Color, text string) {

@@ -10,7 +10,7 @@ import (
 
 // drawStat writes the last value in large letters, over a small curve of all of them.
 func (p panel) drawStat(box draw.Canvas, begin, end time.Time) {
-	const size, faint = vg.Length(24), 15
+	const size, faint = vg.Length(20), 15
 	one := p.lines[0]
 	last := one.points[len(one.points)-1].Y
 	chart := plot.New()
@@ -19,8 +19,8 @@ func (p panel) drawStat(box draw.Canvas, begin, end time.Time) {
 	chart.X.Min, chart.X.Max = float64(begin.Unix()), float64(end.Unix())
 	chart.Y.Min, chart.Y.Max = 0, ceiling(p.lines)
 	for _, run := range runs(one.points) {
-		chart.Add(area(run, nil, translucent(palette(0), faint)), curve(run, palette(0)))
+		chart.Add(area(run, nil, translucent(p.ink(0), faint)), curve(run, p.ink(0)))
 	}
-	chart.Draw(draw.Crop(box, 0, 0, 0, -size))
-	write(box, vg.Point{X: box.Min.X, Y: box.Max.Y - size}, size, palette(0), format(last, p.FieldConfig.Defaults.Unit))
+	chart.Draw(draw.Crop(box, 0, 0, 0, -size-small))
+	write(box, vg.Point{X: box.Min.X, Y: box.Max.Y - size}, size, p.ink(0), format(last, p.FieldConfig.Defaults.Unit))
 }
