@@ -49,7 +49,7 @@ func (p panel) drawLines(box draw.Canvas, begin, end time.Time) {
 	chart := plot.New()
 	chart.BackgroundColor = color.Transparent
 	chart.X.Min, chart.X.Max = float64(begin.Unix()), float64(end.Unix())
-	chart.X.Tick.Marker = plot.TimeTicks{Format: "15:04", Time: plot.UTCUnixTime}
+	chart.X.Tick.Marker = plot.TimeTicks{Format: clock(end.Sub(begin)), Time: plot.UTCUnixTime}
 	chart.Y.Min, chart.Y.Max = 0, ceiling(lines)
 	chart.Y.Tick.Marker = unitTicks{field.Unit}
 	for _, axis := range []*plot.Axis{&chart.X, &chart.Y} {
@@ -69,6 +69,15 @@ func (p panel) drawLines(box draw.Canvas, begin, end time.Time) {
 		}
 	}
 	chart.Draw(box)
+}
+
+// clock is how exactly the times of a span are told.
+func clock(span time.Duration) string {
+	const short = 15 * time.Minute
+	if span < short {
+		return time.TimeOnly
+	}
+	return "15:04"
 }
 
 // ceiling is a little above the highest value.
