@@ -137,7 +137,7 @@ func TestPullReasons(t *testing.T) {
 			continue
 		}
 		for _, spec := range group.Specs {
-			name := strings.TrimPrefix(spec.(*ast.ValueSpec).Names[0].Name, "Reason") //nolint:errcheck // a group of constants holds nothing else
+			name := strings.TrimPrefix(spec.(*ast.ValueSpec).Names[0].Name, "Reason")
 			if name != v1alpha1.ReasonNodeImageLimit && name != v1alpha1.ReasonCredentialsChanged {
 				want = append(want, name)
 			}

@@ -82,11 +82,11 @@ func (s *story) renderMonitoring(ctx context.Context) (*observe.Rendered, error)
 		return nil, err
 	}
 	rendered, err := observe.ReadRendered(manifest)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = rendered.Hasten(stoppedAlert, hastened)
 	}
 	s.out.Note(fmt.Sprintf("Debian's Prometheus runs with these PodMonitors and alerts, but scrapes every %s, and %s fires after %s", observe.Interval, stoppedAlert, hastened))
-	return rendered, rendered.Hasten(stoppedAlert, hastened)
+	return rendered, err
 }
 
 // untilScraped waits until Prometheus has scraped every Pod that runs.

@@ -65,7 +65,7 @@ scrape_configs:
   - {source_labels: [__meta_kubernetes_pod_node_name], target_label: node}
 `)
 	same(t, string(rules), `groups: [{name: one, rules: [{alert: Stopped, expr: up == 0, for: 5s}, {alert: Corrupt, expr: up == 1}]}]`)
-	for _, part := range strings.Split(manifest, "---\n") {
+	for part := range strings.SplitSeq(manifest, "---\n") {
 		if _, err := ReadRendered(part); err == nil {
 			t.Errorf("this was taken for a PodMonitor and a PrometheusRule: %s", part)
 		}

@@ -43,7 +43,7 @@ type Rendered struct {
 // ReadRendered reads what `helm template` printed.
 func ReadRendered(manifest string) (*Rendered, error) {
 	r := &Rendered{}
-	for _, document := range strings.Split(manifest, "\n---\n") {
+	for document := range strings.SplitSeq(manifest, "\n---\n") {
 		var o object
 		if err := yaml.Unmarshal([]byte(document), &o); err != nil {
 			return nil, fmt.Errorf("read the manifest: %w", err)

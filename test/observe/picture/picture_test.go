@@ -39,6 +39,7 @@ func TestTicks(t *testing.T) {
 		want    []string
 	}{
 		{3.2, "none", []string{"0", "1", "2", "3"}},
+		{1.5, "none", []string{"0", "1"}},
 		{100, "none", []string{"0", "50", "100"}},
 		{3 << 30, "bytes", []string{"0 GiB", "1 GiB", "2 GiB", "3 GiB"}},
 		{0.5, "s", []string{"0 ms", "200 ms", "400 ms"}},
