@@ -64,7 +64,20 @@ func NewAgentMetrics(registry prometheus.Registerer) *AgentMetrics {
 	m.room.Store(&Room{})
 	registry.MustRegister(m.active, m.connections, m.pulls, m.retries, m.requests, m.seconds, m.rate, m.downloaded, m.bytes, m.resumed)
 	registry.MustRegister(m.ofStore()...)
+	m.showZeros()
 	return m
+}
+
+// showZeros makes the series of all reasons: increase() does not see the first event of a counter that appears with it.
+func (m *AgentMetrics) showZeros() {
+	for _, result := range append(pullReasons(), "Ready", "Cancelled") {
+		m.pulls.WithLabelValues(result)
+	}
+	for _, reason := range pullReasons() {
+		if classOf(reason) != classTerminal {
+			m.retries.WithLabelValues(reason)
+		}
+	}
 }
 
 // ofStore are the metrics of the store, as it was last measured.

@@ -52,7 +52,22 @@ func NewManagerMetrics(registry prometheus.Registerer) *ManagerMetrics {
 		}, []string{"reason"}),
 	}
 	registry.MustRegister(m.planSeconds, m.writeSeconds, m.assignments, m.nodes, m.images, m.stopped, m.stops)
+	m.showZeros()
 	return m
+}
+
+// showZeros makes the series that increase() and rate() count from: they do not see the first event of one that appears with it.
+func (m *ManagerMetrics) showZeros() {
+	for _, reason := range pullReasons() {
+		if classOf(reason) == classTerminal {
+			m.stops.WithLabelValues(reason)
+		}
+	}
+	for _, resource := range []string{"cloudimages", "cloudimages/status", "nodeimagecaches", "nodes"} {
+		for _, result := range []string{"success", "conflict", "error"} {
+			m.writeSeconds.WithLabelValues(resource, result)
+		}
+	}
 }
 
 // observePlan counts what a plan decided.

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,6 +95,56 @@ func TestTransferCountsWhatIsNew(t *testing.T) {
 	delete(want, "cloudimage_active_connections")
 	if diff := cmp.Diff(want, series(t, registry)); diff != "" {
 		t.Errorf("after both ended: %s", diff)
+	}
+}
+
+// TestCountersStartAtZero: an alert on increase() would miss the first event of a counter that appears with it.
+func TestCountersStartAtZero(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	NewAgentMetrics(registry)
+	NewManagerMetrics(registry)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, family := range families {
+		if len(family.GetMetric()[0].GetLabel()) > 0 {
+			got[family.GetName()] = len(family.GetMetric())
+		}
+	}
+	want := map[string]int{
+		"cloudimage_pulls_total": 17, "cloudimage_retries_total": 8, "cloudimage_rollout_stops_total": 7,
+		"cloudimage_write_duration_seconds": 12,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("series with labels before anything happened: %s", diff)
+	}
+}
+
+// TestPullReasons: what the API calls a reason of a pull is counted, but for the two that the manager and the agent give without one.
+func TestPullReasons(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "../../api/v1alpha1/constants.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{}
+	for _, declaration := range file.Decls {
+		group, ok := declaration.(*ast.GenDecl)
+		if !ok || !strings.HasPrefix(group.Doc.Text(), "Reasons of a pull") {
+			continue
+		}
+		for _, spec := range group.Specs {
+			name := strings.TrimPrefix(spec.(*ast.ValueSpec).Names[0].Name, "Reason")
+			if name != v1alpha1.ReasonNodeImageLimit && name != v1alpha1.ReasonCredentialsChanged {
+				want = append(want, name)
+			}
+		}
+	}
+	if diff := cmp.Diff(want, pullReasons()); diff != "" {
+		t.Error(diff)
 	}
 }
 

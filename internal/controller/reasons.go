@@ -30,6 +30,17 @@ func classOf(reason string) reasonClass {
 	}
 }
 
+// pullReasons are all that a pull can fail with.
+func pullReasons() []string {
+	return []string{
+		v1alpha1.ReasonSourceUnavailable, v1alpha1.ReasonSourceThrottled, v1alpha1.ReasonSourceStalled, v1alpha1.ReasonSourceChanged,
+		v1alpha1.ReasonStorageError,
+		v1alpha1.ReasonInsufficientSpace, v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCABundleMissing,
+		v1alpha1.ReasonDigestMismatch, v1alpha1.ReasonNotFound, v1alpha1.ReasonForbidden, v1alpha1.ReasonInvalidSource,
+		v1alpha1.ReasonTooLarge, v1alpha1.ReasonUnsupportedContent, v1alpha1.ReasonPolicyDenied,
+	}
+}
+
 // aboutContent tells whether a reason speaks of the bytes themselves, so that
 // every other node would find the same.
 func aboutContent(reason string) bool {

@@ -66,7 +66,7 @@ func tellOnCluster(ctx context.Context) int {
 
 func (s *story) meetCluster(ctx context.Context, address netip.AddrPort) error {
 	s.out.Title("Look at the cluster of KUBECONFIG, and start nginx here")
-	if missing := debian.Missing(needs()[8:]); len(missing) > 0 {
+	if missing := debian.Missing(needs()[9:]); len(missing) > 0 {
 		return fmt.Errorf("these programs are needed here; Debian's packages for them are: %s", strings.Join(missing, " "))
 	}
 	var err error

@@ -43,13 +43,14 @@ const (
 	buildLimit   = 40 * time.Minute
 )
 
-// needs are Debian's packages. The first ones are of the nodes, the others of the virtual machine and of the origin.
+// needs are Debian's packages. The first ones are of the nodes and what watches them, the others of the virtual machine and of the origin.
 func needs() []debian.Need {
 	return []debian.Need{
 		{Package: "containerd", File: "/usr/bin/containerd"}, {Package: "runc", File: "/usr/sbin/runc"},
 		{Package: "containernetworking-plugins", File: "/usr/lib/cni/bridge"}, {Package: "nftables", File: "/usr/sbin/nft"},
 		{Package: "iptables", File: "/usr/sbin/iptables"}, {Package: "conntrack", File: "/usr/sbin/conntrack"},
 		{Package: "iproute2", File: "/sbin/ip"}, {Package: "util-linux", File: "/usr/bin/nsenter"},
+		{Package: "prometheus", File: "/usr/bin/promtool"},
 		{Package: "nginx-light", File: "/usr/sbin/nginx"}, {Package: "busybox-static", File: "/bin/busybox"},
 		{Package: "qemu-utils", File: "/usr/bin/qemu-img"}, {Package: "qemu-system-x86", File: "/usr/bin/qemu-system-x86_64"},
 		{Package: "syslinux", File: "/usr/bin/syslinux"}, {Package: "mtools", File: "/usr/bin/mformat"}, {Package: "cpio", File: "/usr/bin/cpio"},
@@ -73,6 +74,7 @@ func prepare(ctx context.Context, out *narrate.Printer, box *sandbox.Sandbox) (s
 		{"packages", func() (string, error) { return getPackages(ctx, out) }},
 		{"Kubernetes", func() (string, error) { return getKubernetes(ctx, out, repository) }},
 		{"Helm", func() (string, error) { return getHelm(ctx, repository) }},
+		{"picture", func() (string, error) { return getPicture(ctx, repository) }},
 		{"images", func() (string, error) { return p.makeImages(ctx) }},
 		{"guest", func() (string, error) { return p.makeGuest(ctx) }},
 	} {

@@ -15,6 +15,7 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/test/e2e/origin"
 	"github.com/cloudimage-dev/cloudimage-operator/test/e2e/sandbox"
 	"github.com/cloudimage-dev/cloudimage-operator/test/narrate"
+	"github.com/cloudimage-dev/cloudimage-operator/test/observe"
 )
 
 const (
@@ -38,7 +39,9 @@ type story struct {
 	machines []*machine.Machine
 	nodes    []string
 	origin   *origin.Server
-	guest    warmImage
+	// prometheus is nil before its step.
+	prometheus *observe.Server
+	guest      warmImage
 }
 
 // step is one numbered part of the story.
@@ -53,6 +56,7 @@ func (s *story) steps() []step {
 	return []step{
 		{"Install the chart with Helm", s.install, false},
 		{"Look at what the agents and managers may do on a node", s.lookAtRights, true},
+		{"Scrape managers and agents with Prometheus, as the chart says", s.scrape, true},
 		{"Apply a CloudImage: all nodes warm from nginx", s.warm, false},
 		{"Boot a virtual machine from an overlay on the warm image", s.bootGuest, true},
 		{"Schedule a Pod by the readiness label; it opens the image read-only", s.schedule, false},
@@ -60,6 +64,7 @@ func (s *story) steps() []step {
 		{"Cut a node's power in mid-pull, and switch it on again", s.reboot, true},
 		{"Drain a node, remove it, and add it again with its old disk", s.replaceNode, true},
 		{"Upgrade the release with Helm in mid-pull", s.upgrade, false},
+		{"Make an alert fire, and look at the dashboard", s.lookAtDashboard, true},
 		{"Uninstall the release with Helm: the images stay", s.uninstall, false},
 	}
 }
@@ -149,6 +154,9 @@ func (s *story) cleanUp(ctx context.Context) error {
 	}
 	if s.external() {
 		errs = append(errs, s.leaveCluster(ctx))
+	}
+	if s.prometheus != nil {
+		errs = append(errs, s.prometheus.Stop())
 	}
 	if s.origin != nil {
 		errs = append(errs, s.origin.Stop())

@@ -42,6 +42,7 @@ The certificate is made at each start and signed by nobody, so a scraper must no
 directory with a ` + "`tls.crt` and `tls.key`" + ` of your own, which are read again when they change. ` + "`--metrics-secure=false`" + ` serves
 plain HTTP to everybody, for a loopback address. The answer of the API server is kept for a minute, a refusal for ten
 seconds. [Security](security.md) says what a scraper's token should be able to do: nothing else.
+[Observability](observability.md) tells of alerts and the dashboard.
 `
 
 // program is one of those that serve metrics.
