@@ -210,6 +210,8 @@ func TestImagesCarryOutOrders(t *testing.T) {
 	t.Parallel()
 	slower := order("a", digestA, fetch)
 	slower.Download.Connections = 3
+	newer := order("a", digestB, fetch)
+	newer.Revision = "r2"
 	type step struct {
 		orders []v1alpha1.AssignedImage
 		wait   time.Duration
@@ -301,6 +303,14 @@ func TestImagesCarryOutOrders(t *testing.T) {
 				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, time.Minute, []string{"a Ready", "blob sha256:aa", "link a sha256:aa"}},
 			},
 			pulls: 1,
+		},
+		"a new revision keeps the old link until its own bytes are there": {
+			steps: []step{
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, 2 * time.Minute, []string{"a Ready", "blob sha256:aa", "link a sha256:aa"}},
+				{[]v1alpha1.AssignedImage{newer}, time.Second, []string{"a Pulling", "blob sha256:aa", "link a sha256:aa"}},
+				{[]v1alpha1.AssignedImage{newer}, time.Minute, []string{"a Ready", "blob sha256:aa", "blob sha256:bb", "link a sha256:bb"}},
+			},
+			pulls: 2,
 		},
 		"remove drops link and blob": {
 			steps: []step{

@@ -17,7 +17,10 @@ import (
 func (w *world) actions(image *v1alpha1.CloudImage) []string {
 	var lines []string
 	for name, cache := range w.s.Caches {
-		if order := orderIn(cache, image.Name); order != nil {
+		for _, order := range cache.Spec.Images { // all, so that two of one name show
+			if order.Name != image.Name {
+				continue
+			}
 			current := ""
 			if order.Revision == revisionOf(image) {
 				current = "*"
@@ -105,9 +108,13 @@ func TestSpecChangeInMidPull(t *testing.T) {
 	w.settle()
 	image.Spec.Digest = digestB
 	image.Generation++
+	// No entry goes away, not even for one pass, and none becomes Remove: the old
+	// blob stays until the new one is verified.
+	w.pass()
+	if actions := w.actions(image); len(actions) != 4 {
+		t.Fatalf("orders right after the change: %v", actions)
+	}
 	w.settle()
-	// No entry goes away, and none becomes Remove: the old blob stays until the
-	// new one is verified.
 	actions := w.actions(image)
 	if len(actions) != 4 || len(w.granted("debian")) != 2 || slices.ContainsFunc(actions, func(s string) bool { return s[len(s)-1] != '*' }) {
 		t.Fatalf("orders after the change: %v", actions)
@@ -146,7 +153,7 @@ func TestNewSourceWithoutADigest(t *testing.T) {
 	image.Generation++
 	w.settle()
 	if image.Status.Nodes.Ready != 0 || image.Status.Digest != "" || len(w.granted("debian")) != 1 {
-		t.Errorf("%v pull the new image; status %+v", w.granted("debian"), image.Status)
+		t.Fatalf("%v pull the new image; status %+v", w.granted("debian"), image.Status)
 	}
 	w.report(w.granted("debian")[0], "debian", ready(digestB))
 	w.settle()

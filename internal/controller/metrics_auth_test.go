@@ -95,6 +95,15 @@ func TestForgedTokensDoNotPushReadersOut(t *testing.T) {
 	if readers != 1 || len(guard.known) > maxAnswers {
 		t.Errorf("the reader was reviewed %d times, %d answers are kept; want 1, at most %d", readers, len(guard.known), maxAnswers)
 	}
+	guard.review = func(context.Context, string, string, string) (int, error) { return http.StatusOK, nil }
+	for i := range 2 * maxAnswers { // more readers than places
+		if got := scrapeWith(guard, fmt.Sprintf("Bearer reader-%d", i)); got != http.StatusOK {
+			t.Fatalf("a reader gets %d", got)
+		}
+	}
+	if len(guard.known) > maxAnswers {
+		t.Errorf("%d answers are kept, want at most %d", len(guard.known), maxAnswers)
+	}
 }
 
 // TestAnAnswerIsForOnePathAndVerb: a token that may read the metrics is asked about again for anything else.

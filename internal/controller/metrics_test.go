@@ -17,6 +17,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
@@ -220,6 +222,48 @@ func TestWritesAreMeasuredByResult(t *testing.T) {
 	want := map[string]float64{
 		"cloudimage_write_duration_seconds cloudimages/status success": 1, "cloudimage_write_duration_seconds cloudimages/status conflict": 2,
 		"cloudimage_write_duration_seconds cloudimages/status error": 1,
+	}
+	if diff := cmp.Diff(want, series(t, registry)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// agreeing takes every write.
+type agreeing struct{ client.Client }
+
+func (agreeing) Create(context.Context, client.Object, ...client.CreateOption) error { return nil }
+func (agreeing) Update(context.Context, client.Object, ...client.UpdateOption) error { return nil }
+func (agreeing) Delete(context.Context, client.Object, ...client.DeleteOption) error { return nil }
+func (agreeing) Patch(context.Context, client.Object, client.Patch, ...client.PatchOption) error {
+	return nil
+}
+func (agreeing) Status() client.SubResourceWriter { return agreeingStatus{} }
+
+type agreeingStatus struct{ client.SubResourceWriter }
+
+func (agreeingStatus) Update(context.Context, client.Object, ...client.SubResourceUpdateOption) error {
+	return nil
+}
+
+func (agreeingStatus) Patch(context.Context, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+	return nil
+}
+
+func TestEveryWriteIsMeasured(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	c := NewManagerMetrics(registry).MeasureWrites(agreeing{})
+	cache, image, nothing := &v1alpha1.NodeImageCache{}, &v1alpha1.CloudImage{}, client.RawPatch(types.MergePatchType, nil)
+	ctx := t.Context()
+	if err := errors.Join(
+		c.Create(ctx, cache), c.Update(ctx, cache), c.Patch(ctx, cache, nothing), c.Delete(ctx, cache), c.Patch(ctx, nodeMetadata(), nothing),
+		c.Status().Update(ctx, image), c.Status().Patch(ctx, image, nothing),
+	); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]float64{
+		"cloudimage_write_duration_seconds nodeimagecaches success": 4, "cloudimage_write_duration_seconds nodes success": 1,
+		"cloudimage_write_duration_seconds cloudimages/status success": 2,
 	}
 	if diff := cmp.Diff(want, series(t, registry)); diff != "" {
 		t.Error(diff)
