@@ -121,11 +121,12 @@ func dispatch(ctx context.Context, args []string, opts options, stdout io.Writer
 	if len(args) > 0 {
 		command, args = args[0], args[1:]
 	}
-	least, most := 0, 0
-	switch command {
-	case "version":
+	if command == "version" {
 		fmt.Fprintln(stdout, version)
 		return nil
+	}
+	var least, most int
+	switch command {
 	case "status", "retry":
 		least, most = 1, 1
 	case "why":

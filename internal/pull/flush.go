@@ -229,7 +229,7 @@ func (f *flusher) checkpointInTurn() error {
 	began := time.Now()
 	if began.Before(f.rest) {
 		if f.rested == nil {
-			f.rested = time.After(f.rest.Sub(began)) // when nothing may come that wakes it
+			f.rested = time.NewTimer(f.rest.Sub(began)).C // when nothing may come that wakes it
 		}
 		return nil
 	}
