@@ -83,12 +83,24 @@ func joinAgents(objects []metav1.PartialObjectMetadata, pods []corev1.Pod) []Nod
 	return nodes
 }
 
-// podReady reads a Pod's Ready condition and when it last changed.
+// podReady reads a Pod's Ready condition and since when it says so. A Pod on its
+// way out is not ready since its deletion was asked for: that lies a grace period
+// before the deletionTimestamp, and its condition stays True until it is gone.
 func podReady(pod *corev1.Pod) (bool, time.Time) {
 	for i := range pod.Status.Conditions {
-		if c := &pod.Status.Conditions[i]; c.Type == corev1.PodReady {
-			return c.Status == corev1.ConditionTrue && pod.DeletionTimestamp.IsZero(), c.LastTransitionTime.Time
+		c := &pod.Status.Conditions[i]
+		if c.Type != corev1.PodReady {
+			continue
 		}
+		ready := c.Status == corev1.ConditionTrue
+		if !ready || pod.DeletionTimestamp.IsZero() {
+			return ready, c.LastTransitionTime.Time
+		}
+		var grace time.Duration
+		if seconds := pod.DeletionGracePeriodSeconds; seconds != nil {
+			grace = time.Duration(*seconds) * time.Second
+		}
+		return false, pod.DeletionTimestamp.Add(-grace)
 	}
 	return false, time.Time{}
 }

@@ -40,7 +40,12 @@ func TestJoinAgents(t *testing.T) {
 		"not ready":       {[]corev1.Pod{pod("n", corev1.ConditionFalse, nil)}, agent(false, since)},
 		"failed":          {[]corev1.Pod{pod("n", corev1.ConditionTrue, func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })}, Node{Name: "n", UID: "u"}},
 		"on its way out": {
-			[]corev1.Pod{pod("n", corev1.ConditionTrue, func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: since} })}, agent(false, since),
+			[]corev1.Pod{pod("n", corev1.ConditionTrue, func(p *corev1.Pod) {
+				p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{Time: since.Add(time.Hour + 30*time.Second)}, new(int64(30))
+			})}, agent(false, since.Add(time.Hour)), // and not since it became ready: that would make it unavailable at once
+		},
+		"not ready and on its way out": {
+			[]corev1.Pod{pod("n", corev1.ConditionFalse, func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: since.Add(time.Hour)} })}, agent(false, since),
 		},
 		"old and new": {[]corev1.Pod{pod("n", corev1.ConditionTrue, nil), pod("n", corev1.ConditionFalse, nil)}, agent(true, time.Time{})},
 	} {

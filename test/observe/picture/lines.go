@@ -2,6 +2,7 @@ package main
 
 import (
 	"image/color"
+	"slices"
 	"time"
 
 	"gonum.org/v1/plot"
@@ -59,12 +60,12 @@ func (p panel) drawLines(box draw.Canvas, begin, end time.Time) {
 	grid := plotter.NewGrid()
 	grid.Horizontal.Color, grid.Vertical.Color = color.Gray{Y: 225}, color.Gray{Y: 240}
 	chart.Add(grid)
-	for i := len(lines) - 1; i >= 0; i-- { // a stack's lower layers are drawn over the higher ones
+	for i, one := range slices.Backward(lines) { // a stack's lower layers are drawn over the higher ones
 		var floor plotter.XYs
 		if field.Stacked() && i > 0 {
 			floor = lines[i-1].points
 		}
-		for _, run := range runs(lines[i].points) {
+		for _, run := range runs(one.points) {
 			chart.Add(area(run, floor, translucent(p.ink(i), field.Custom.FillOpacity)), curve(run, p.ink(i)))
 		}
 	}
@@ -139,8 +140,8 @@ func area(points, floor plotter.XYs, fill color.Color) plot.Plotter {
 		below[point.X] = point.Y
 	}
 	outline := append(plotter.XYs{}, points...)
-	for i := len(points) - 1; i >= 0; i-- {
-		outline = append(outline, plotter.XY{X: points[i].X, Y: below[points[i].X]})
+	for _, point := range slices.Backward(points) {
+		outline = append(outline, plotter.XY{X: point.X, Y: below[point.X]})
 	}
 	return &plotter.Polygon{XYs: []plotter.XYs{outline}, Color: fill}
 }

@@ -41,7 +41,7 @@ func run(path, address string, since time.Duration, out string) error {
 	if err != nil {
 		return fmt.Errorf("make a client of Prometheus: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit) //nolint:forbidigo // the context of the whole program
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	p := page{title: dashboard.Title, end: time.Now()}
 	p.begin = p.end.Add(-since)
@@ -56,6 +56,6 @@ func run(path, address string, since time.Duration, out string) error {
 	if err := p.write(out); err != nil {
 		return fmt.Errorf("write the picture: %w", err)
 	}
-	fmt.Printf("%d panels with %d series are drawn in %s\n", len(p.panels), series, out) //nolint:forbidigo // the program's output
+	fmt.Printf("%d panels with %d series are drawn in %s\n", len(p.panels), series, out)
 	return nil
 }

@@ -26,7 +26,7 @@ func TestPodMonitors(t *testing.T) {
 			all := objects(t, template(t, "--set", "podMonitor.enabled=true", "--set", test.set))
 			for component, workload := range map[string]string{"manager": "Deployment", "node-agent": "DaemonSet"} {
 				var monitor monitoringv1.PodMonitor
-				into(t, all["PodMonitor "+namespace+"/cloudimage-"+component], &monitor)
+				into(t, get(t, all, "PodMonitor "+namespace+"/cloudimage-"+component), &monitor)
 				var want monitoringv1.PodMetricsEndpoint
 				if err := yaml.UnmarshalStrict([]byte(test.want), &want); err != nil {
 					t.Fatal(err)
@@ -34,7 +34,7 @@ func TestPodMonitors(t *testing.T) {
 				if diff := cmp.Diff([]monitoringv1.PodMetricsEndpoint{want}, monitor.Spec.PodMetricsEndpoints); diff != "" {
 					t.Errorf("%s: %s", component, diff)
 				}
-				labels, _, err := unstructured.NestedStringMap(all[workload+" "+namespace+"/cloudimage-"+component].Object, "spec", "template", "metadata", "labels")
+				labels, _, err := unstructured.NestedStringMap(get(t, all, workload+" "+namespace+"/cloudimage-"+component).Object, "spec", "template", "metadata", "labels")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -60,7 +60,7 @@ func TestMetricsReaders(t *testing.T) {
 		t.Error("there are readers by default")
 	}
 	all := objects(t, template(t, "--set", "metrics.readers[0].kind=ServiceAccount,metrics.readers[0].name=prometheus,metrics.readers[0].namespace=monitoring"))
-	subjects, _, err := unstructured.NestedSlice(all[binding].Object, "subjects")
+	subjects, _, err := unstructured.NestedSlice(get(t, all, binding).Object, "subjects")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestMetricsReaders(t *testing.T) {
 	if diff := cmp.Diff(want, subjects); diff != "" {
 		t.Error(diff)
 	}
-	role, _, err := unstructured.NestedString(all[binding].Object, "roleRef", "name")
+	role, _, err := unstructured.NestedString(get(t, all, binding).Object, "roleRef", "name")
 	if err != nil || all["ClusterRole /"+role] == nil {
 		t.Errorf("the binding is to %q, which is not installed (%v)", role, err)
 	}
@@ -82,10 +82,10 @@ func TestAlertsAndDashboardAsTested(t *testing.T) {
 	if err := yaml.Unmarshal(file(t, "alerts.yaml"), &want); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, all["PrometheusRule "+namespace+"/cloudimage-operator"].Object["spec"]); diff != "" {
+	if diff := cmp.Diff(want, get(t, all, "PrometheusRule "+namespace+"/cloudimage-operator").Object["spec"]); diff != "" {
 		t.Error(diff)
 	}
-	dashboard, _, err := unstructured.NestedString(all["ConfigMap "+namespace+"/cloudimage-dashboard"].Object, "data", "cloudimage.json")
+	dashboard, _, err := unstructured.NestedString(get(t, all, "ConfigMap "+namespace+"/cloudimage-dashboard").Object, "data", "cloudimage.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,11 +104,16 @@ func file(t *testing.T, name string) []byte {
 	return data
 }
 
+func get(t *testing.T, all map[string]*unstructured.Unstructured, key string) *unstructured.Unstructured {
+	t.Helper()
+	if all[key] == nil {
+		t.Fatalf("there is no %s", key)
+	}
+	return all[key]
+}
+
 func into(t *testing.T, object *unstructured.Unstructured, typed any) {
 	t.Helper()
-	if object == nil {
-		t.Fatal("the object is not there")
-	}
 	data, err := yaml.Marshal(object.Object)
 	if err != nil {
 		t.Fatal(err)
