@@ -121,7 +121,7 @@ func dispatch(ctx context.Context, args []string, opts options, stdout io.Writer
 	if len(args) > 0 {
 		command, args = args[0], args[1:]
 	}
-	least, most := 0, 0
+	var least, most int
 	switch command {
 	case "version":
 		fmt.Fprintln(stdout, version)
