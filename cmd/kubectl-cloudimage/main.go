@@ -121,7 +121,9 @@ func dispatch(ctx context.Context, args []string, opts options, stdout io.Writer
 	if len(args) > 0 {
 		command, args = args[0], args[1:]
 	}
-	if command == "version" {
+	var least, most int
+	switch command {
+	case "version":
 		fmt.Fprintln(stdout, version)
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
@@ -30,10 +31,19 @@ type hesitant struct {
 	mu     sync.Mutex
 	synced sync.Cond
 	syncs  int // of the data file
+	late   *time.Timer
 }
 
-func hesitate(content pulltest.Content, d *Disk) *hesitant {
+func hesitate(t *testing.T, content pulltest.Content, d *Disk) *hesitant {
+	t.Helper()
 	h := &hesitant{Content: content}
+	// Else an engine that makes no checkpoint and this object would wait for each
+	// other, until the whole process is ended in the middle of its own file system.
+	h.late = time.AfterFunc(30*time.Second, func() {
+		t.Error("no checkpoint came within 30 s")
+		h.release()
+	})
+	t.Cleanup(h.release)
 	h.synced.L = &h.mu
 	healthy := d.Rule()
 	d.Fail(func(op Op) syscall.Errno {
@@ -61,6 +71,7 @@ func (h *hesitant) ReadAt(p []byte, offset int64) (int, error) {
 
 // release lets everything go: the pull has ended.
 func (h *hesitant) release() {
+	h.late.Stop()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.syncs = checkpointed
@@ -102,7 +113,7 @@ func TestPowerCutAtCheckpoints(t *testing.T) {
 				}
 				return 0
 			})
-			content := hesitate(pulltest.Bytes(r.wanted.bytes), d)
+			content := hesitate(t, pulltest.Bytes(r.wanted.bytes), d)
 			r.request = r.wanted.request(pulltest.New(t, content))
 			defer content.release()
 			r.record(t, d)
@@ -200,7 +211,7 @@ func (r *recording) pullWithJournal(t *testing.T, d *Disk, rule func(Op) syscall
 		}
 		return healthy(op)
 	})
-	content := hesitate(pulltest.Bytes(r.wanted.bytes), d)
+	content := hesitate(t, pulltest.Bytes(r.wanted.bytes), d)
 	r.request = r.wanted.request(pulltest.New(t, content))
 	_, err := s.Pull(t.Context(), r.request, nil)
 	content.release()
@@ -228,7 +239,7 @@ func TestJournalStaysFull(t *testing.T) {
 				}
 				return 0
 			})
-			content := hesitate(pulltest.Bytes(r.wanted.bytes), d)
+			content := hesitate(t, pulltest.Bytes(r.wanted.bytes), d)
 			server := pulltest.New(t, content, pulltest.Stall(3<<20+5))
 			r.request.URL = server.URL
 			r.interruptAfter(t, s, 3<<20)
@@ -265,7 +276,7 @@ func TestFullDiskKeepsTheJournal(t *testing.T) {
 			}
 			return healthy(op)
 		})
-		content := hesitate(pulltest.Bytes(r.wanted.bytes), d)
+		content := hesitate(t, pulltest.Bytes(r.wanted.bytes), d)
 		server := pulltest.New(t, content)
 		r.request = r.wanted.request(server)
 		_, err := s.Pull(t.Context(), r.request, nil)
