@@ -126,9 +126,6 @@ func dispatch(ctx context.Context, args []string, opts options, stdout io.Writer
 	case "version":
 		fmt.Fprintln(stdout, version)
 		return nil
-	}
-	var least, most int
-	switch command {
 	case "status", "retry":
 		least, most = 1, 1
 	case "why":
