@@ -40,7 +40,7 @@ func watch(ctx context.Context, config *rest.Config, scheme *runtime.Scheme, nam
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- informers.Start(ctx) }()
-	defer func() { cancel(); _ = <-ended }()
+	defer func() { cancel(); _ = <-ended }() // what it could say, the first list said
 	changed, err := subscribe(ctx, informers, objects)
 	if err != nil {
 		return err
