@@ -20,16 +20,22 @@ type expectation struct {
 	Because string `json:"because"`
 }
 
-func TestWhatFluxMakesOfEachObject(t *testing.T) {
-	t.Parallel()
-	var expected []expectation
+func expectations(t *testing.T) []expectation {
+	t.Helper()
 	text, err := os.ReadFile("expected.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
+	var expected []expectation
 	if err := yaml.UnmarshalStrict(text, &expected); err != nil {
 		t.Fatal(err)
 	}
+	return expected
+}
+
+func TestWhatFluxMakesOfEachObject(t *testing.T) {
+	t.Parallel()
+	expected := expectations(t)
 	stored, err := filepath.Glob(filepath.Join("objects", "*.yaml"))
 	if err != nil || len(stored) != len(expected) {
 		t.Errorf("%d objects are stored, %d expected (%v)", len(stored), len(expected), err)
