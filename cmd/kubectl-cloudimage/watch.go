@@ -38,9 +38,12 @@ func watch(ctx context.Context, config *rest.Config, scheme *runtime.Scheme, nam
 	if err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- informers.Start(ctx) }()
-	defer func() { cancel(); _ = <-ended }() // what it could say, the first list said
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = informers.Start(ctx) // what it could say, the first list said
+	}()
+	defer func() { cancel(); <-ended }()
 	changed, err := subscribe(ctx, informers, objects)
 	if err != nil {
 		return err
