@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	registry "github.com/google/go-containerregistry/pkg/v1"
+	oci "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
@@ -90,7 +90,7 @@ func above(name string) []string {
 	return folders
 }
 
-func layerOf(files []file) (registry.Layer, error) {
+func layerOf(files []file) (oci.Layer, error) {
 	archive, err := tarOf(files)
 	if err != nil {
 		return nil, err

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	registry "github.com/google/go-containerregistry/pkg/v1"
+	oci "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -50,7 +50,7 @@ func (b *builder) image(ctx context.Context, d definition, platforms []platform)
 		return fmt.Errorf("name the image: %w", err)
 	}
 	base := filepath.Join(b.out, d.image+"-"+b.version)
-	index := mutate.IndexMediaType(registry.ImageIndex(empty.Index), types.OCIImageIndex)
+	index := mutate.IndexMediaType(oci.ImageIndex(empty.Index), types.OCIImageIndex)
 	for _, p := range platforms {
 		binary, err := b.binary(ctx, d.program, p)
 		if err != nil {
@@ -65,7 +65,7 @@ func (b *builder) image(ctx context.Context, d definition, platforms []platform)
 		}
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{
 			Add:        image,
-			Descriptor: registry.Descriptor{Platform: &registry.Platform{OS: p.os, Architecture: p.architecture}},
+			Descriptor: oci.Descriptor{Platform: &oci.Platform{OS: p.os, Architecture: p.architecture}},
 		})
 	}
 	if err := writeOCIArchive(base+".oci.tar", index, reference); err != nil {
@@ -75,7 +75,7 @@ func (b *builder) image(ctx context.Context, d definition, platforms []platform)
 }
 
 // platformImage makes two layers: the files of rootfs, which never change, and the program.
-func (b *builder) platformImage(d definition, p platform, binary string) (registry.Image, error) {
+func (b *builder) platformImage(d definition, p platform, binary string) (oci.Image, error) {
 	files, err := readTree(filepath.Join(b.repository, "test", "tools", "release", "rootfs"))
 	if err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func (b *builder) platformImage(d definition, p platform, binary string) (regist
 		return nil, fmt.Errorf("read the program: %w", err)
 	}
 	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	created := registry.Time{Time: b.source.created}
+	created := oci.Time{Time: b.source.created}
 	for _, layer := range []struct {
 		from  string
 		files []file
@@ -97,7 +97,7 @@ func (b *builder) platformImage(d definition, p platform, binary string) (regist
 		if err != nil {
 			return nil, err
 		}
-		image, err = mutate.Append(image, mutate.Addendum{Layer: content, History: registry.History{Created: created, CreatedBy: layer.from}})
+		image, err = mutate.Append(image, mutate.Addendum{Layer: content, History: oci.History{Created: created, CreatedBy: layer.from}})
 		if err != nil {
 			return nil, fmt.Errorf("append a layer: %w", err)
 		}
@@ -108,7 +108,7 @@ func (b *builder) platformImage(d definition, p platform, binary string) (regist
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture, config.Created = p.os, p.architecture, created
-	config.Config = registry.Config{User: user, Entrypoint: []string{"/" + d.program}, Labels: d.labels()}
+	config.Config = oci.Config{User: user, Entrypoint: []string{"/" + d.program}, Labels: d.labels()}
 	config.Config.Labels["org.opencontainers.image.version"] = b.version
 	config.Config.Labels["org.opencontainers.image.revision"] = b.source.revision
 	config.Config.Labels["org.opencontainers.image.created"] = b.source.created.Format(time.RFC3339)
@@ -116,7 +116,7 @@ func (b *builder) platformImage(d definition, p platform, binary string) (regist
 }
 
 // writeOCIArchive writes an OCI image layout as a tar. The annotation with the whole name is containerd's.
-func writeOCIArchive(path string, index registry.ImageIndex, reference name.Tag) error {
+func writeOCIArchive(path string, index oci.ImageIndex, reference name.Tag) error {
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".layout-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the image layout: %w", err)
@@ -144,7 +144,7 @@ func writeOCIArchive(path string, index registry.ImageIndex, reference name.Tag)
 }
 
 // recordDigest adds a line to images.txt: what the chart's values image.digest and `crane push` will say.
-func (b *builder) recordDigest(index registry.ImageIndex, reference name.Tag) error {
+func (b *builder) recordDigest(index oci.ImageIndex, reference name.Tag) error {
 	digest, err := index.Digest()
 	if err != nil {
 		return fmt.Errorf("compute the digest of %s: %w", reference, err)

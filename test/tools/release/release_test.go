@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	registry "github.com/google/go-containerregistry/pkg/v1"
+	oci "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
@@ -136,7 +136,7 @@ func TestImages(t *testing.T) {
 	}
 }
 
-func checkConfig(t *testing.T, config *registry.ConfigFile, stage stage) {
+func checkConfig(t *testing.T, config *oci.ConfigFile, stage stage) {
 	t.Helper()
 	const prefix = "org.opencontainers.image."
 	if !config.Created.Equal(time.Unix(1700000000, 0)) {
@@ -148,14 +148,14 @@ func checkConfig(t *testing.T, config *registry.ConfigFile, stage stage) {
 		}
 		delete(config.Config.Labels, prefix+label) // a docker build is told them by its caller
 	}
-	want := registry.Config{User: stage.user, Entrypoint: stage.entrypoint, Labels: stage.labels}
+	want := oci.Config{User: stage.user, Entrypoint: stage.entrypoint, Labels: stage.labels}
 	if diff := cmp.Diff(want, config.Config); diff != "" {
 		t.Errorf("the configuration of the Dockerfile (-) and of the image (+) differ:\n%s", diff)
 	}
 }
 
 // contents are the regular files of an image by path.
-func contents(t *testing.T, image registry.Image) map[string][]byte {
+func contents(t *testing.T, image oci.Image) map[string][]byte {
 	t.Helper()
 	files := map[string][]byte{}
 	flat := mutate.Extract(image)
