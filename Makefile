@@ -38,7 +38,7 @@ e2e: ## install the chart on three real nodes made here, disturb and remove it, 
 	@go build -o bin/ ./test/e2e && exec bin/e2e
 
 .PHONY: bench-pull
-bench-pull: ## measure node-agent pull beside other tools, three hours; SIZE=256MiB ROUNDS=2 SCENARIOS=S1,S3 or QUICK=1 for less
+bench-pull: ## measure node-agent pull beside other tools, over an hour on an idle machine; SIZE=256MiB ROUNDS=2 SCENARIOS=S1,S3 or QUICK=1 for less
 	@go -C test/bench/pull build -o $(CURDIR)/bin/bench-pull . && exec bin/bench-pull $(if $(QUICK),-quick) \
 		$(if $(SIZE),-size='$(SIZE)') $(if $(ROUNDS),-rounds='$(ROUNDS)') $(if $(SCENARIOS),-scenarios='$(SCENARIOS)') $(if $(TOOLS),-tools='$(TOOLS)') $(if $(OUT),-out='$(abspath $(OUT))')
 
