@@ -52,11 +52,26 @@ func TestJoinAgents(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			object := metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: "n", UID: "u"}}
-			if diff := cmp.Diff([]Node{tt.want}, joinAgents([]metav1.PartialObjectMetadata{object}, tt.pods)); diff != "" {
+			if diff := cmp.Diff([]Node{tt.want}, joinAgents([]metav1.PartialObjectMetadata{object}, asCached(t, tt.pods))); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
+}
+
+// asCached is what the manager's cache keeps of Pods.
+func asCached(t *testing.T, pods []corev1.Pod) []corev1.Pod {
+	t.Helper()
+	kept := make([]corev1.Pod, len(pods))
+	for i := range pods {
+		object, err := stripPod(&pods[i])
+		pod, ok := object.(*corev1.Pod)
+		if err != nil || !ok {
+			t.Fatalf("a Pod became a %T: %v", object, err)
+		}
+		kept[i] = *pod
+	}
+	return kept
 }
 
 // TestAssumedCoversAStaleInformer: a granted slot that the informer does not show
