@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"runtime"
 	"testing"
 	"time"
 )
@@ -13,32 +14,44 @@ func TestGovernor(t *testing.T) {
 	each := func(one, all float64) func(int) float64 {
 		return func(n int) float64 { return min(float64(n)*one, all) }
 	}
+	busy := func(costs float64) func(float64) float64 {
+		return func(rate float64) float64 { return min(rate*costs, 1) }
+	}
+	fast := busy(1 / 1500e6)
 	tests := []struct {
 		name        string
 		most        int
-		rate        func(connections int) float64
-		hash        float64
+		rate        func(connections int) float64 // bytes per second
+		hasher, cpu func(rate float64) float64    // the part of its time that is busy
 		after       time.Duration
 		least, want int
 	}{
-		{"each connection adds", 8, each(20*mb, 1e12), 500 * mb, 300 * time.Millisecond, 8, 8},
-		{"up to 64", 64, each(1*mb, 1e12), 500 * mb, time.Second, 64, 64},
-		{"one is all", 1, each(20*mb, 1e12), 500 * mb, 10 * time.Second, 1, 1},
-		{"two fill the link", 8, each(100*mb, 200*mb), 500 * mb, 10 * time.Second, 2, 4},
-		{"the hasher is the limit", 8, each(900*mb, 2000*mb), 500 * mb, 10 * time.Second, 4, 4},
-		{"the hasher keeps up", 8, each(60*mb, 1e12), 1500 * mb, 300 * time.Millisecond, 8, 8},
-		{"hash rate unknown", 8, each(60*mb, 1e12), 0, 300 * time.Millisecond, 8, 8},
+		{"each connection adds", 8, each(20*mb, 1e12), fast, fast, 300 * time.Millisecond, 8, 8},
+		{"up to 64", 64, each(1*mb, 1e12), fast, fast, time.Second, 64, 64},
+		{"one is all", 1, each(20*mb, 1e12), fast, fast, 10 * time.Second, 1, 1},
+		{"two fill the link", 8, each(100*mb, 200*mb), fast, fast, 10 * time.Second, 2, 4},
+		{"the hasher is the limit", 8, each(130*mb, 1e12), busy(1 / 500e6), busy(0), 10 * time.Second, 4, 4},
+		{"the hasher keeps up", 8, each(60*mb, 1e12), fast, fast, 300 * time.Millisecond, 8, 8},
+		{"the processors are the limit", 8, each(150*mb, 1e12), fast, busy(0.7 / 600e6), 10 * time.Second, 4, 4},
+		{"the second step is the processors' limit", 16, each(100*mb, 1e12), fast, busy(0.7 / 1600e6), 300 * time.Millisecond, 8, 8},
+		{"nothing known of the node", 8, each(60*mb, 1e12), busy(0), busy(0), 300 * time.Millisecond, 8, 8},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			now := time.Unix(0, 0)
-			g := newGovernor(tt.most, now)
-			received, limit := 0., g.limit
+			g := newGovernor(tt.most, now, sample{})
+			received, hashing, processors, limit := 0., 0., 0., g.limit
 			for end := now.Add(tt.after); now.Before(end); {
 				now = now.Add(superviseInterval)
-				received += tt.rate(limit) * superviseInterval.Seconds()
-				limit = g.observe(now, sample{received: int64(received), running: limit, hashRate: tt.hash})
+				rate := tt.rate(limit)
+				received += rate * superviseInterval.Seconds()
+				hashing += tt.hasher(rate) * float64(superviseInterval)
+				processors += tt.cpu(rate) * float64(superviseInterval) * float64(runtime.GOMAXPROCS(0))
+				limit, _ = g.observe(now, sample{
+					received: int64(received), running: limit,
+					hashing: time.Duration(hashing), processors: time.Duration(processors),
+				})
 			}
 			if limit < tt.least || limit > tt.want {
 				t.Errorf("%d connections, want %d to %d", limit, tt.least, tt.want)
@@ -50,7 +63,7 @@ func TestGovernor(t *testing.T) {
 func TestGovernorHalvesAndGrowsAgain(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(0, 0)
-	g := newGovernor(8, now)
+	g := newGovernor(8, now, sample{})
 	received := int64(0)
 	run := func(d time.Duration) int {
 		for end := now.Add(d); now.Before(end); {

@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"runtime"
 	"sync"
 	"time"
 )
@@ -15,6 +16,10 @@ const (
 	growGain = 1.05
 	// holdTime is how long the number stays where adding did not help.
 	holdTime = 2 * time.Second
+	// hashMost and processorsMost are the parts of its time that the hasher and of
+	// their time that the processors may be busy before more connections would
+	// only take what they have. The kernel's work is not all counted here.
+	hashMost, processorsMost = 0.9, 0.6
 	// regrow is how long after a refusal one connection is added again; it
 	// doubles with every further refusal up to regrowMost.
 	regrow     = time.Second
@@ -23,22 +28,23 @@ const (
 
 // sample is what a pull looks like at a moment.
 type sample struct {
-	received  int64         // body bytes since its begin
-	running   int           // connections at work
-	hashed    int64         // bytes of the object
-	hashRate  float64       // bytes per second of the hasher while it is busy; 0 unknown
-	firstByte time.Duration // the wait for a first byte of late
+	received   int64         // body bytes since its begin
+	running    int           // connections at work
+	hashing    time.Duration // that the hasher was busy since the begin
+	processors time.Duration // that this process took of its processors
+	firstByte  time.Duration // the wait for a first byte of late
 }
 
 // governor finds how many connections a pull should use: it adds while the rate
-// rises and the hasher keeps up. It holds no clock.
+// rises and the node keeps up. It holds no clock.
 type governor struct {
 	mu    sync.Mutex
 	limit int
 	most  int
 
 	since    time.Time // begin of the trial
-	base     int64     // bytes received then
+	begin    sample    // then
+	bound    bool      // in the last trial the node itself was the limit
 	best     float64   // rate before the last step
 	before   int       // connections before the last step
 	trying   bool      // a step was made and is not judged yet
@@ -48,9 +54,9 @@ type governor struct {
 	refusals time.Time // the last one that counted
 }
 
-func newGovernor(most int, now time.Time) *governor {
-	limit := min(startConnections, most)
-	return &governor{limit: limit, most: most, since: now}
+// newGovernor begins a trial with a sample of the pull's begin.
+func newGovernor(most int, now time.Time, begin sample) *governor {
+	return &governor{limit: min(startConnections, most), most: most, since: now, begin: begin}
 }
 
 // refused takes note that the server wants fewer connections, and halves them:
@@ -67,34 +73,47 @@ func (g *governor) refused(now time.Time) {
 	g.hold, g.trying = now.Add(g.backoff), false
 }
 
-// observe takes a sample and returns how many connections may be at work.
-func (g *governor) observe(now time.Time, s sample) int {
+// observe takes a sample and returns how many connections may be at work, and
+// whether the node itself is the limit, and not the network.
+func (g *governor) observe(now time.Time, s sample) (limit int, bound bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	took := now.Sub(g.since)
 	if took < growInterval+2*s.firstByte {
-		return g.limit
+		return g.limit, g.bound
 	}
-	rate := float64(s.received-g.base) / took.Seconds()
-	g.since, g.base = now, s.received
+	rate := float64(s.received-g.begin.received) / took.Seconds()
+	g.bound = nodeBound(g.begin, s, took)
+	g.since, g.begin = now, s
 	switch {
+	case g.bound:
+		g.giveUp()
 	case s.running < g.limit:
 		// Not what the connections can do: there is too little work for them.
-	case s.hashRate > 0 && rate > s.hashRate:
-		// The hasher cannot take more, so that more connections would only take
-		// its processor. None is parked either: a hasher that is short of
-		// processors for a moment would leave the network idle.
-		g.trying = false
 	case g.trying && rate < g.best*growGain:
 		if g.flat++; g.flat >= 2 {
-			g.limit, g.trying, g.flat = g.before, false, 0
-			g.hold = now.Add(holdTime)
+			g.giveUp()
 		}
 	case now.Before(g.hold):
 	default:
 		g.step(rate)
 	}
-	return g.limit
+	return g.limit, g.bound
+}
+
+// nodeBound reports whether more connections would only take what hasher and
+// processors have.
+func nodeBound(begin, end sample, took time.Duration) bool {
+	processors := time.Duration(runtime.GOMAXPROCS(0)) * took
+	return float64(end.hashing-begin.hashing) > hashMost*float64(took) ||
+		float64(end.processors-begin.processors) > processorsMost*float64(processors)
+}
+
+// giveUp goes back to the connections before a step that is on trial.
+func (g *governor) giveUp() {
+	if g.trying {
+		g.limit, g.trying, g.hold = g.before, false, g.since.Add(holdTime)
+	}
 }
 
 // step adds connections: twice as many, or one more after a refusal.

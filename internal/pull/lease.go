@@ -10,14 +10,17 @@ const (
 	// leaseMin and leaseMax bound a lease, in bytes.
 	leaseMin = 4 << 20
 	leaseMax = 256 << 20
-	// leaseWindow is how far past the frontier leases may begin: it bounds what
-	// lies on disk out of order.
-	leaseWindow = 512 << 20
+	// windowMin and windowMax bound how far past the hasher leases may begin. What
+	// lies between is memory of the node's, and workers that run ahead of a busy
+	// hasher only take its processor; but where a slow connection holds the
+	// hasher up, the others need room to go on.
+	windowMin = 128 << 20
+	windowMax = 512 << 20
 	// leaseTime is how long a lease should take one connection, and
 	// leaseRoundTrips how many times the wait for its first byte at least, so
-	// that a long round trip costs a twentieth at most.
-	leaseTime       = time.Second
-	leaseRoundTrips = 20
+	// that a long round trip costs a fortieth at most.
+	leaseTime       = 100 * time.Millisecond
+	leaseRoundTrips = 40
 )
 
 // lease is a part of the object that one worker fetches, from next to end.

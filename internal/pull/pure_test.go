@@ -71,11 +71,11 @@ func TestLeaseSize(t *testing.T) {
 		want      int64
 	}{
 		{"unknown rate", 0, 0, far, leaseMin},
-		{"a second of work", 20 << 20, time.Millisecond, far, 20 << 20},
-		{"a long round trip", 20 << 20, 100 * time.Millisecond, far, 40 << 20},
+		{"a tenth of a second of work", 200 << 20, time.Millisecond, far, 20 << 20},
+		{"a long round trip", 20 << 20, 100 * time.Millisecond, far, 80 << 20},
 		{"slow", 1000, 0, far, leaseMin},
 		{"very fast", 10 << 30, 0, far, leaseMax},
-		{"whole units", 20<<20 + 5, 0, far, 20 << 20},
+		{"whole units", 200<<20 + 50, 0, far, 20 << 20},
 		{"a share of what is left", 1 << 30, 0, 160 << 20, 10 << 20},
 		{"the end", 1 << 30, 0, 100, leaseMin},
 	}
@@ -91,10 +91,11 @@ func TestLeaseSize(t *testing.T) {
 
 func TestSchedulerHandsOutInFileOrderWithinTheWindow(t *testing.T) {
 	t.Parallel()
+	const half = windowMin / 2
 	s := newScheduler(2 << 30)
-	size := func(int64) int64 { return leaseMax }
+	size := func(int64) int64 { return half }
 	a, b := s.due(size), s.due(size)
-	if a.next != 0 || b.next != leaseMax || a.end != b.next {
+	if a.next != 0 || b.next != half || a.end != b.next {
 		t.Fatalf("leases %v, %v", a, b)
 	}
 	if l := s.due(size); l != nil {
@@ -107,16 +108,63 @@ func TestSchedulerHandsOutInFileOrderWithinTheWindow(t *testing.T) {
 	if l := s.due(size); l != a || l.next != 5*unitSize+7 {
 		t.Fatalf("returned lease at %d, want the first, from its last byte", l.next)
 	}
-	for unit := range leaseMax / unitSize {
-		if err := s.commit(heldUnit{unit: unit, size: unitSize}); err != nil {
-			t.Fatal(err)
-		}
-	}
 	if l := s.due(size); l != b {
 		t.Fatalf("lease at %d, want the one given back", l.next)
 	}
-	if l := s.due(size); l == nil || l.next != 2*leaseMax {
-		t.Fatal("no lease although the frontier moved")
+	s.setHashed(unitSize)
+	if l := s.due(size); l == nil || l.next != 2*half {
+		t.Fatal("no lease although the hasher moved")
+	}
+}
+
+func TestWindowFollowsTheHasher(t *testing.T) {
+	t.Parallel()
+	s := newScheduler(4 << 30)
+	all := func(int64) int64 { return unitSize }
+	leased := func() int64 {
+		for s.due(all) != nil {
+		}
+		return s.unleased
+	}
+	steps := []struct {
+		name  string
+		bound bool
+		want  int64
+	}{
+		{"the network is the limit", false, 2 * windowMin},
+		{"still", false, 4 * windowMin},
+		{"as far as it goes", false, windowMax},
+		{"the node is the limit, and what is leased stays", true, windowMax},
+	}
+	if got := leased(); got != windowMin {
+		t.Fatalf("%d MiB are leased at first, want %d", got>>20, windowMin>>20)
+	}
+	for _, step := range steps {
+		s.tick(8, step.bound, time.Now())
+		if got := leased(); got != step.want {
+			t.Errorf("%s: %d MiB are leased, want %d", step.name, got>>20, step.want>>20)
+		}
+	}
+	s.setHashed(windowMax)
+	if got := leased(); got != windowMax+windowMin {
+		t.Errorf("%d MiB are leased when the hasher has caught up, want %d", got>>20, (windowMax+windowMin)>>20)
+	}
+	s.tick(8, false, time.Now())
+	s.tick(8, false, time.Now())
+	if s.window != 2*windowMin {
+		t.Errorf("a window of %d MiB, want growth only where workers are short of leases", s.window>>20)
+	}
+}
+
+// TestResumeDoesNotWaitForTheHasher is about the bytes of an earlier pull, which
+// take the hasher a while.
+func TestResumeDoesNotWaitForTheHasher(t *testing.T) {
+	t.Parallel()
+	s := newScheduler(4 << 30)
+	s.untrusted, s.untrustedUnits = []uint64{1}, 1
+	s.unleased = windowMin
+	if l := s.due(func(int64) int64 { return unitSize }); l == nil {
+		t.Error("no lease while the hasher reads again")
 	}
 }
 

@@ -14,6 +14,7 @@ func (w *worker) receive(r *response, l *lease, body span) error {
 	hold := r.reply.length < 0 // an undeclared length shows only at the end
 	w.t.sched.hold(l, hold)
 	r.arrived = &l.arrived
+	w.t.firstByte.Store(int64(r.firstByte))
 	began, before := time.Now(), l.next
 	err := w.copyRange(r, l, body.end, hold)
 	if e, ok := errors.AsType[*Error](err); ok && e.contradiction {

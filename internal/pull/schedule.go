@@ -20,6 +20,8 @@ type scheduler struct {
 	running  int // workers that have something to do
 	limit    int // most of them at once
 	hashed   int64
+	window   int64         // how far past the hasher leases may begin
+	short    bool          // a worker found no lease within it since the last tick
 	done     chan struct{} // closed when the object is complete
 	settled  bool          // it is closed
 
@@ -32,7 +34,7 @@ type scheduler struct {
 }
 
 func newScheduler(total int64) *scheduler {
-	s := &scheduler{units: newUnitMap(total), limit: 1, doubles: map[int]context.CancelFunc{}, done: make(chan struct{})}
+	s := &scheduler{units: newUnitMap(total), limit: 1, window: windowMin, doubles: map[int]context.CancelFunc{}, done: make(chan struct{})}
 	s.changed.L = &s.mu
 	return s
 }
@@ -138,13 +140,26 @@ func (s *scheduler) due(size func(left int64) int64) *lease {
 		s.returned = slices.Delete(s.returned, first, first+1)
 		return l
 	}
-	frontier, left := s.units.frontierBytes(), s.units.total-s.unleased
-	if left <= 0 || s.unleased >= frontier+leaseWindow {
+	left := s.units.total - s.unleased
+	if left <= 0 {
+		return nil
+	}
+	if s.unleased >= s.horizon() {
+		s.short = true
 		return nil
 	}
 	l := &lease{next: s.unleased, end: s.unleased + min(left, size(left))}
 	s.unleased = l.end
 	return l
+}
+
+// horizon returns where the next lease may begin at most. While the hasher reads
+// an earlier pull's bytes again, the rest does not wait for it.
+func (s *scheduler) horizon() int64 {
+	if s.untrustedUnits > 0 {
+		return s.units.frontierBytes() + windowMax
+	}
+	return s.hashed + s.window
 }
 
 // release takes a lease back from its worker; what is left of it is for others.
@@ -231,24 +246,32 @@ func (s *scheduler) setHashed(at int64) {
 	s.changed.Broadcast()
 }
 
-// tick says how many workers may be at work from now on, brings the rates up to
-// date, and has those that wait look again: time alone can make a lease worth
-// taking over.
-func (s *scheduler) tick(limit int, now time.Time) {
+// tick says how many workers may be at work from now on, and whether the node
+// itself is what the pull waits for; if not, they get more room where they were
+// short of it. It brings the rates up to date, and has those that wait look again:
+// time alone can make a lease worth taking over.
+func (s *scheduler) tick(limit int, bound bool, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.limit = limit
+	switch {
+	case bound:
+		s.window = windowMin
+	case s.short:
+		s.window = min(2*s.window, windowMax)
+	}
+	s.short = false
 	for _, l := range s.active {
 		l.meter.sample(now, l.arrived.Load())
 	}
 	s.changed.Broadcast()
 }
 
-// sample fills in what the scheduler knows of the pull.
-func (s *scheduler) sample() sample {
+// atWork returns how many workers have something to do.
+func (s *scheduler) atWork() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return sample{running: s.running, hashed: s.hashed}
+	return s.running
 }
 
 // progress returns the committed and the hashed bytes and the total, -1 while unknown.

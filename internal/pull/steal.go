@@ -14,6 +14,8 @@ const (
 	// lagRatio is how many times slower than the median the frontier's lease has
 	// to be for others to help it before they go on with the rest.
 	lagRatio = 3
+	// lagTime is how long it has to be so.
+	lagTime = time.Second
 )
 
 // portion is a lease as others see it.
@@ -65,7 +67,7 @@ func lagging(parts []portion, frontier int64, worth time.Duration) (int, bool) {
 		return 0, false
 	}
 	p := parts[first]
-	return first, p.age >= worth && p.rate*lagRatio < median(rates) && p.rest() > max(worth, leaseTime)
+	return first, p.age >= worth && p.rate*lagRatio < median(rates) && p.rest() > max(worth, lagTime)
 }
 
 // split returns from where on another connection of the given rate takes a

@@ -2,16 +2,14 @@ package pull
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"hash"
 	"hash/crc32"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // castagnoli is CRC-32C, RFC 3720 §12.1, which processors compute by themselves.
@@ -36,6 +34,8 @@ type transfer struct {
 	instead  atomic.Pointer[response] // the 200 that takes the place of ranges
 	landed   atomic.Int64             // bytes written to the file and not found wrong
 	hashing  atomic.Int64             // nanoseconds that the hasher was busy
+
+	firstByte atomic.Int64 // nanoseconds that the last response was waited for
 
 	active atomic.Int32 // that carry bytes now
 	peak   atomic.Int32 // most of them at once
@@ -85,8 +85,8 @@ func (t *transfer) download(ctx context.Context, o *opened) error {
 func (t *transfer) ranges(ctx context.Context, o *opened) error {
 	group, ctx := errgroup.WithContext(ctx)
 	count := t.workersFor(t.object.total)
-	t.governor = newGovernor(count, time.Now())
-	t.sched.tick(t.governor.limit, time.Now())
+	t.governor = newGovernor(count, time.Now(), t.sample())
+	t.sched.tick(t.governor.limit, false, time.Now())
 	// The lease is what was asked for, of which the answer may hold less: leases
 	// begin and end where units do.
 	var first *lease
@@ -121,7 +121,8 @@ func (t *transfer) supervise(ended <-chan struct{}) {
 		case <-ended:
 			return
 		case now := <-ticker.C:
-			t.sched.tick(t.governor.observe(now, t.sample()), now)
+			limit, bound := t.governor.observe(now, t.sample())
+			t.sched.tick(limit, bound, now)
 			if rest.over(now) && t.sched.replaceSlow(now, t.run.store.suspicion) {
 				rest.begin(now)
 			}
@@ -131,12 +132,20 @@ func (t *transfer) supervise(ended <-chan struct{}) {
 
 // sample looks at the pull.
 func (t *transfer) sample() sample {
-	s := t.sched.sample()
-	s.received = t.source.received.Load()
-	if busy := time.Duration(t.hashing.Load()); busy > 0 {
-		s.hashRate = float64(s.hashed) / busy.Seconds()
+	return sample{
+		received: t.source.received.Load(), running: t.sched.atWork(),
+		hashing: time.Duration(t.hashing.Load()), processors: processorTime(),
+		firstByte: time.Duration(t.firstByte.Load()),
 	}
-	return s
+}
+
+// processorTime returns what this process used of its processors so far; 0 is unknown.
+func processorTime() time.Duration {
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // workersFor returns how many connections an object of total bytes can keep busy.
@@ -157,72 +166,3 @@ func (t *transfer) entered() {
 }
 
 func (t *transfer) left() { t.active.Add(-1) }
-
-// hash follows the frontier: it reads the file itself back while the rest is
-// still downloading, so that what is verified is what the disk was given. The
-// checksum of every unit is compared with that of the bytes as they arrived, and
-// shows a hole, a misplaced or a torn write at once, digest or not.
-func (t *transfer) hash(ctx context.Context) (string, error) {
-	var h hash.Cloner = sha256.New().(hash.Cloner) //nolint:errcheck // it is one, by its documentation
-	buf := make([]byte, readSize)
-	for at := int64(0); ; {
-		frontier, complete, err := t.sched.whole(ctx, at)
-		if err != nil {
-			return "", err
-		}
-		began := time.Now()
-		for at < frontier {
-			if err := ctx.Err(); err != nil {
-				return "", err
-			}
-			unit := span{at, min(at+unitSize, frontier)}
-			next, err := t.hashUnit(h, buf, unit)
-			if errors.Is(err, errUnitAgain) {
-				complete = false
-				break
-			}
-			if err != nil {
-				return "", err
-			}
-			h, at = next, unit.end
-			t.sched.setHashed(at)
-			t.flush.hashedTo(at)
-			t.hashing.Add(int64(time.Since(began)))
-			began = time.Now()
-		}
-		if complete {
-			return hex.EncodeToString(h.Sum(nil)), nil
-		}
-	}
-}
-
-// errUnitAgain: the bytes of a unit are not those that an earlier pull wrote.
-var errUnitAgain = errors.New("the unit is fetched again")
-
-// hashUnit returns h with the bytes of one unit added, once their CRC-32C is the
-// one that they had when they arrived. h itself stays as it was.
-func (t *transfer) hashUnit(h hash.Cloner, buf []byte, unit span) (hash.Cloner, error) {
-	next, err := h.Clone()
-	if err != nil {
-		return nil, failWith(StorageError, err, "hash the data file")
-	}
-	crc := uint32(0)
-	for at := unit.start; at < unit.end; {
-		piece := buf[:min(int64(len(buf)), unit.end-at)]
-		n, err := t.work.file.ReadAt(piece, at)
-		if n < len(piece) {
-			return nil, storageError(err, "read byte %d back", at+int64(n))
-		}
-		crc = crc32.Update(crc, castagnoli, piece)
-		_, _ = next.Write(piece) // a hash never fails to write
-		at += int64(n)
-	}
-	switch t.sched.verify(int(unit.start/unitSize), crc) {
-	case unitAgain:
-		return nil, errUnitAgain
-	case unitBroken:
-		return nil, fail(StorageError, "the disk returns other bytes than were written between %d and %d: check the disk", unit.start, unit.end)
-	default:
-		return next, nil
-	}
-}

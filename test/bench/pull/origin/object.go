@@ -57,6 +57,9 @@ func (c cancelled) Write(data []byte) (int, error) {
 // Reader reads the bytes from the start.
 func (o Object) Reader() io.Reader { return io.NewSectionReader(o.file, 0, o.Size) }
 
+// Path is where other programs find the object while this one runs.
+func (o Object) Path() string { return o.path }
+
 // Close frees the memory.
 func (o Object) Close() error {
 	if o.file == nil {
