@@ -30,6 +30,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -167,12 +168,18 @@ func addOthers(mgr manager.Manager, c client.Client, opts options) error {
 			return fmt.Errorf("set up the node labels: %w", err)
 		}
 	}
+	// A cache of its own: the planner waits for the manager's, which would never be
+	// in step where admission policies may not be read.
+	policies, err := cache.New(mgr.GetConfig(), cache.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient()})
+	if err != nil {
+		return fmt.Errorf("set up the watch over the agents' confinement: %w", err)
+	}
 	watch := controller.NewConfinementWatch(controller.ConfinementWatch{
 		Confinement: controller.Confinement{Policy: opts.confinement, Namespace: opts.namespace, ServiceAccount: opts.agentAccount},
-		Reader:      mgr.GetAPIReader(), Informers: mgr.GetCache(),
+		Reader:      mgr.GetAPIReader(), Informers: policies,
 		Events: mgr.GetEventRecorder("cloudimage-manager"), Elected: mgr.Elected(), Log: mgr.GetLogger().WithName("confinement"),
 	}, metrics.Registry)
-	if err := mgr.Add(watch); err != nil {
+	if err := errors.Join(mgr.Add(policies), mgr.Add(watch)); err != nil {
 		return fmt.Errorf("add the watch over the agents' confinement: %w", err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -251,6 +253,34 @@ func TestFault27AdmissionPolicyIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitConfinementEvent(t, "AgentsConfined", "", 2)
+}
+
+// TestFault27PoliciesMayNotBeRead: a manager that cannot see whether the agents are confined warns, and works.
+func TestFault27PoliciesMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "blind")
+	roles := w.cluster.Client.RbacV1().ClusterRoles()
+	role, err := roles.Get(t.Context(), "cloudimage-manager", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := len(role.Rules)
+	role.Rules = slices.DeleteFunc(role.Rules, func(rule rbacv1.PolicyRule) bool {
+		return slices.Contains(rule.APIGroups, admissionv1.GroupName)
+	})
+	if _, err := roles.Update(t.Context(), role, metav1.UpdateOptions{}); err != nil || len(role.Rules) != rules-1 {
+		t.Fatalf("%d of %d rules are left, %v", len(role.Rules), rules, err)
+	}
+	if err := w.startManager(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g := w.newGroup(t, "blind", 1)
+	f := g.serve(t, 4*mib, 1, origin.File{})
+	g.apply(t, "blind", f, nil)
+	w.waitCondition(t, "blind", v1alpha1.ConditionReady)
+	if log := process.Tail(w.cluster.Manager().LogPath, 1000); !strings.Contains(log, "cannot be read") {
+		t.Errorf("the manager does not say that it cannot see the policy: %s", log)
+	}
 }
 
 // waitConfinementEvent waits for as many events, and shorter than the manager waits between two looks without a watch.
