@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -34,8 +35,11 @@ type Planner struct {
 	Metrics *ManagerMetrics
 	Now     func() time.Time
 
-	memory  Memory
-	written *assumed
+	memory   Memory
+	written  *assumed
+	statuses pace
+	// rest is how long the next pass is put off, in nanoseconds.
+	rest atomic.Int64
 }
 
 // Reconcile is one pass: gather, plan, act, summarize. The request carries nothing.
@@ -46,7 +50,7 @@ func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 		return reconcile.Result{}, err
 	}
 	if p.written == nil {
-		p.written = newAssumed()
+		p.written, p.statuses = newAssumed(), pace{}
 	}
 	p.written.overlay(snapshot, started)
 	p.memory = p.memory.Observe(snapshot, started)
@@ -55,12 +59,14 @@ func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	p.Metrics.observePlan(&plan, p.Now().Sub(started))
 	p.Metrics.observeSnapshot(snapshot, p.memory, started)
 
-	err = errors.Join(p.writeOrders(ctx, &plan), p.writeFinalizers(ctx, &plan), p.writeStatuses(ctx, &plan, snapshot))
+	err = errors.Join(p.writeOrders(ctx, &plan), p.writeFinalizers(ctx, &plan))
+	later, statusErr := p.writeStatuses(ctx, &plan, snapshot)
 	result := reconcile.Result{}
-	if !plan.Next.IsZero() {
-		result.RequeueAfter = max(time.Second, plan.Next.Sub(p.Now()))
+	if next := earliest(plan.Next, later); !next.IsZero() {
+		result.RequeueAfter = max(time.Second, next.Sub(p.Now()))
 	}
-	return result, err
+	p.rest.Store(int64(restAfter(p.Now().Sub(started))))
+	return result, errors.Join(err, statusErr)
 }
 
 // writeOrders writes the orders of every node that has new ones. Every write
@@ -149,26 +155,34 @@ func (p *Planner) writeFinalizers(ctx context.Context, plan *Plan) error {
 }
 
 // writeStatuses writes the status of every image whose status changed, and then
-// its events.
-func (p *Planner) writeStatuses(ctx context.Context, plan *Plan, s Snapshot) error {
+// its events. It returns when those that rest are due; zero for none.
+func (p *Planner) writeStatuses(ctx context.Context, plan *Plan, s Snapshot) (later time.Time, err error) {
 	now := p.Now()
 	var failures []error
+	write := func(image *v1alpha1.CloudImage, status v1alpha1.CloudImageStatus) {
+		if equality.Semantic.DeepEqual(image.Status, status) {
+			return
+		}
+		if due := p.statuses.due(image, &status, now); due.After(now) {
+			later = earliest(later, due)
+			return
+		}
+		failures = append(failures, p.writeStatus(ctx, image, status))
+		p.statuses.wrote(image, now)
+	}
 	for i := range plan.views {
 		view := &plan.views[i]
-		failures = append(failures, p.writeStatus(ctx, view.image, summarize(view, &plan.rollouts[i], now)))
+		write(view.image, summarize(view, &plan.rollouts[i], now))
 	}
 	for _, image := range s.Images {
 		if remaining := plan.removing[image.Name]; remaining > 0 {
-			failures = append(failures, p.writeStatus(ctx, image, summarizeRemoval(image, remaining, plan.keepers[image.Name], now)))
+			write(image, summarizeRemoval(image, remaining, plan.keepers[image.Name], now))
 		}
 	}
-	return joinWriteErrors(failures)
+	return later, joinWriteErrors(failures)
 }
 
 func (p *Planner) writeStatus(ctx context.Context, image *v1alpha1.CloudImage, status v1alpha1.CloudImageStatus) error {
-	if equality.Semantic.DeepEqual(image.Status, status) {
-		return nil
-	}
 	updated := image.DeepCopy()
 	updated.Status = status
 	patch := client.MergeFromWithOptions(image, client.MergeFromWithOptimisticLock{})

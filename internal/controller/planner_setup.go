@@ -23,8 +23,10 @@ import (
 
 const (
 	// coalesce is how long a change waits for others, so that a burst of them
-	// makes one pass.
-	coalesce = 200 * time.Millisecond
+	// makes one pass, and coalesceMost the longest that it does where passes take
+	// long.
+	coalesce     = 200 * time.Millisecond
+	coalesceMost = time.Second
 	// retryMax is the longest pause after failed writes. It is short: there is one
 	// key, and one broken object must not delay all the others.
 	retryMax = 10 * time.Second
@@ -38,10 +40,10 @@ var everything = reconcile.Request{NamespacedName: types.NamespacedName{Name: "e
 func (p *Planner) SetupWithManager(mgr manager.Manager) error {
 	return builder.ControllerManagedBy(mgr).
 		Named("planner").
-		Watches(&v1alpha1.CloudImage{}, enqueueEverything()).
-		Watches(&v1alpha1.NodeImageCache{}, enqueueEverything()).
-		Watches(&corev1.Pod{}, enqueueEverything()).
-		WatchesMetadata(nodeMetadata(), enqueueEverything(), builder.WithPredicates(nodeChanged())).
+		Watches(&v1alpha1.CloudImage{}, p.enqueueEverything()).
+		Watches(&v1alpha1.NodeImageCache{}, p.enqueueEverything()).
+		Watches(&corev1.Pod{}, p.enqueueEverything()).
+		WatchesMetadata(nodeMetadata(), p.enqueueEverything(), builder.WithPredicates(nodeChanged())).
 		WithOptions(ctrlcontroller.Options{
 			MaxConcurrentReconciles: 1,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](coalesce, retryMax),
@@ -51,15 +53,20 @@ func (p *Planner) SetupWithManager(mgr manager.Manager) error {
 
 // enqueueEverything turns every event into the same delayed request: those that
 // come while it waits are one with it.
-func enqueueEverything() handler.EventHandler {
+func (p *Planner) enqueueEverything() handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	enqueue := func(q queue) { q.AddAfter(everything, max(coalesce, time.Duration(p.rest.Load()))) }
 	return handler.Funcs{
-		CreateFunc:  func(_ context.Context, _ event.CreateEvent, q queue) { q.AddAfter(everything, coalesce) },
-		UpdateFunc:  func(_ context.Context, _ event.UpdateEvent, q queue) { q.AddAfter(everything, coalesce) },
-		DeleteFunc:  func(_ context.Context, _ event.DeleteEvent, q queue) { q.AddAfter(everything, coalesce) },
-		GenericFunc: func(_ context.Context, _ event.GenericEvent, q queue) { q.AddAfter(everything, coalesce) },
+		CreateFunc:  func(_ context.Context, _ event.CreateEvent, q queue) { enqueue(q) },
+		UpdateFunc:  func(_ context.Context, _ event.UpdateEvent, q queue) { enqueue(q) },
+		DeleteFunc:  func(_ context.Context, _ event.DeleteEvent, q queue) { enqueue(q) },
+		GenericFunc: func(_ context.Context, _ event.GenericEvent, q queue) { enqueue(q) },
 	}
 }
+
+// restAfter is how long the next pass is put off after one that took so long: in
+// a fleet of thousands the planner leaves two thirds of a processor to others.
+func restAfter(pass time.Duration) time.Duration { return min(2*pass, coalesceMost) }
 
 // nodeChanged ignores the heartbeats of Nodes: only labels and deletion matter.
 func nodeChanged() predicate.Predicate {
