@@ -48,12 +48,13 @@ bench-fleet: ## measure the control plane with 1,000 hollow agents, an hour; NOD
 		$(if $(NODES),-nodes='$(NODES)') $(if $(IMAGES),-images='$(IMAGES)') $(if $(PULL),-pull='$(PULL)') $(if $(DURATION),-idle='$(DURATION)') $(if $(OUT),-out='$(abspath $(OUT))')
 
 .PHONY: generate
-generate: ## write deep copies, CRDs, RBAC and the table of metrics from the code, and what the chart takes from config/
+generate: ## write deep copies, CRDs, RBAC and the tables of fields and metrics from the code, and what the chart takes from config/
 	@$(CONTROLLER_GEN) object:headerFile=test/tools/boilerplate.go.txt paths=./api/...
 	@$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
 	@$(CONTROLLER_GEN) rbac:roleName=cloudimage-manager,fileName=manager_role.yaml paths=./cmd/manager output:rbac:dir=config/rbac
 	@$(CONTROLLER_GEN) rbac:roleName=cloudimage-agent,fileName=agent_role.yaml paths=./cmd/node-agent output:rbac:dir=config/rbac
 	@go run ./test/metricstable docs/metrics.md
+	@go run ./test/fieldstable docs/fields.md config/crd/bases/*.yaml
 	@go -C test/tools/release run ./chartfiles $(CURDIR)
 
 .PHONY: release
