@@ -1,48 +1,27 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"strings"
 	"time"
 
-	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/process"
 	"github.com/cloudimage-dev/cloudimage-operator/test/narrate"
 )
 
-// show prints a command line as typed, runs exactly that with bash, prints what it printed, and returns it.
+// shell has what the story installed first in its PATH, and its cluster.
+func (s *story) shell() narrate.Shell {
+	return narrate.Shell{Printer: s.out, Dir: s.Repository, Env: []string{
+		"KUBECONFIG=" + s.kubeconfig, "PATH=" + s.path, "HELM_CACHE_HOME=" + s.Dir, "HELM_CONFIG_HOME=" + s.Dir, "HELM_DATA_HOME=" + s.Dir,
+	}}
+}
+
 func (s *story) show(ctx context.Context, line string) (string, error) {
-	s.out.Command(line)
-	return s.bash(ctx, line, s.out.Output())
+	return s.shell().Show(ctx, line)
 }
 
-// ask runs a command line without showing it.
 func (s *story) ask(ctx context.Context, line string) (string, error) {
-	return s.bash(ctx, line, nil)
-}
-
-func (s *story) bash(ctx context.Context, line string, echo *narrate.Output) (string, error) {
-	var output bytes.Buffer
-	cmd := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", line)
-	cmd.Dir = s.Repository
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.kubeconfig, "PATH="+s.path, "HELM_CACHE_HOME="+s.Dir, "HELM_CONFIG_HOME="+s.Dir, "HELM_DATA_HOME="+s.Dir)
-	cmd.Stdout = &output
-	if echo != nil {
-		cmd.Stdout = io.MultiWriter(&output, echo)
-		defer echo.Flush()
-	}
-	cmd.Stderr = cmd.Stdout
-	if err := process.Run(cmd); err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return output.String(), fmt.Errorf("`%s`: %w: %s", line, err, lastLines(output.String(), 5))
-	}
-	return strings.TrimSpace(output.String()), nil
+	return s.shell().Ask(ctx, line)
 }
 
 // apply shows a manifest and applies it.
@@ -74,9 +53,4 @@ func require(output string, parts ...string) error {
 		}
 	}
 	return nil
-}
-
-func lastLines(text string, most int) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(lines[max(0, len(lines)-most):], "\n")
 }
