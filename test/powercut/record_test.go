@@ -18,6 +18,8 @@ type recording struct {
 	request pull.Request
 	disk    *Disk
 	done    int              // operations until Pull returned
+	cut     int              // operations before the power cut that is looked at
+	last    int64            // bytes that the pull after it did not fetch again
 	resumed int64            // most bytes that a later pull did not fetch again
 	trusted map[uint64]int64 // how many they were, by all but the bytes themselves
 }
@@ -77,7 +79,7 @@ func (r *recording) cuts(t *testing.T, from, random int, next func(t *testing.T,
 				continue
 			}
 			if mark := fingerprint(tree, nothing); !seen[mark] {
-				seen[mark] = true
+				seen[mark], r.cut = true, at
 				next(t, r.where(at, c.Label), left)
 			}
 		}
@@ -160,7 +162,7 @@ func (r *recording) resumes(before map[string]File, bytes int64) (wrong []string
 		r.trusted = map[uint64]int64{}
 	}
 	r.trusted[mark] = bytes
-	r.resumed = max(r.resumed, bytes)
+	r.last, r.resumed = bytes, max(r.resumed, bytes)
 	return wrong
 }
 
