@@ -14,7 +14,7 @@ const (
 	// lies between is memory of the node's, and workers that run ahead of a busy
 	// hasher only take its processor; but where a slow connection holds the
 	// hasher up, the others need room to go on.
-	windowMin = 128 << 20
+	windowMin = 64 << 20
 	windowMax = 512 << 20
 	// leaseTime is how long a lease should take one connection, and
 	// leaseRoundTrips how many times the wait for its first byte at least, so
