@@ -104,11 +104,11 @@ func (s schema) fallback() string {
 }
 
 func (s schema) text() string {
-	text := oneLine(s.Description)
+	sentences := []string{oneLine(s.Description)}
 	for _, rule := range s.Rules {
-		text += " *" + oneLine(rule.Message) + ".*"
+		sentences = append(sentences, "*"+oneLine(rule.Message)+".*")
 	}
-	return text
+	return strings.Join(sentences, " ")
 }
 
 // oneLine makes a cell of a table of a text.
