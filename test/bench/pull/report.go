@@ -81,9 +81,9 @@ func (r *results) save(dir string, report []byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("save the report: %w", err)
 	}
-	report = append(report, "\n![time of each tool over the least possible](pull.svg)\n"...)
+	report = append(report, "\n![time of each tool over the least possible](pull.png)\n"...)
 	if err := os.WriteFile(filepath.Join(dir, "pull.md"), report, 0o644); err != nil {
 		return fmt.Errorf("save the report: %w", err)
 	}
-	return r.plot(filepath.Join(dir, "pull.svg"))
+	return r.plot(filepath.Join(dir, "pull.png"))
 }
