@@ -60,6 +60,23 @@ func TestGovernor(t *testing.T) {
 	}
 }
 
+// TestResumeGrowsWhileTheHasherReads: a pull that goes on has all its connections at once, though the hasher is busy with what is there.
+func TestResumeGrowsWhileTheHasherReads(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(0, 0)
+	begin := sample{rereading: true}
+	g := newGovernor(8, now, begin)
+	for s := begin; now.Before(time.Unix(0, 0).Add(300 * time.Millisecond)); {
+		now = now.Add(superviseInterval)
+		s.received += int64(g.limit) * 20e6 / 50
+		s.running, s.hashing = g.limit, s.hashing+superviseInterval
+		g.observe(now, s)
+	}
+	if g.limit != 8 {
+		t.Errorf("%d connections", g.limit)
+	}
+}
+
 func TestGovernorHalvesAndGrowsAgain(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(0, 0)

@@ -33,6 +33,7 @@ type sample struct {
 	hashing    time.Duration // that the hasher was busy since the begin
 	processors time.Duration // that this process took of its processors
 	firstByte  time.Duration // the wait for a first byte of late
+	rereading  bool          // the hasher is among the bytes of an earlier pull
 }
 
 // governor finds how many connections a pull should use: it adds while the rate
@@ -83,7 +84,7 @@ func (g *governor) observe(now time.Time, s sample) (limit int, bound bool) {
 		return g.limit, g.bound
 	}
 	rate := float64(s.received-g.begin.received) / took.Seconds()
-	g.bound = nodeBound(g.begin, s, took)
+	g.bound = !g.begin.rereading && nodeBound(g.begin, s, took)
 	g.since, g.begin = now, s
 	switch {
 	case g.bound:
@@ -102,7 +103,8 @@ func (g *governor) observe(now time.Time, s sample) (limit int, bound bool) {
 }
 
 // nodeBound reports whether more connections would only take what hasher and
-// processors have.
+// processors have. Nobody waits for a hasher that reads an earlier pull's bytes
+// again, however busy it is.
 func nodeBound(begin, end sample, took time.Duration) bool {
 	processors := time.Duration(runtime.GOMAXPROCS(0)) * took
 	return float64(end.hashing-begin.hashing) > hashMost*float64(took) ||

@@ -267,11 +267,12 @@ func (s *scheduler) tick(limit int, bound bool, now time.Time) {
 	s.changed.Broadcast()
 }
 
-// atWork returns how many workers have something to do.
-func (s *scheduler) atWork() int {
+// atWork returns how many workers have something to do, and whether the hasher
+// still has bytes of an earlier pull to compare.
+func (s *scheduler) atWork() (running int, rereading bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.running
+	return s.running, s.untrustedUnits > 0
 }
 
 // progress returns the committed and the hashed bytes and the total, -1 while unknown.

@@ -132,8 +132,9 @@ func (t *transfer) supervise(ended <-chan struct{}) {
 
 // sample looks at the pull.
 func (t *transfer) sample() sample {
+	running, rereading := t.sched.atWork()
 	return sample{
-		received: t.source.received.Load(), running: t.sched.atWork(),
+		received: t.source.received.Load(), running: running, rereading: rereading,
 		hashing: time.Duration(t.hashing.Load()), processors: processorTime(),
 		firstByte: time.Duration(t.firstByte.Load()),
 	}
