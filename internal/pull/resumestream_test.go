@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -179,14 +180,38 @@ func TestResumeFromAWholeAnswer(t *testing.T) {
 	}
 }
 
+// waiting is an object whose first request ends only when the second one was made,
+// so that another worker asks for what follows.
+type waiting struct {
+	pulltest.Content
+
+	asked chan struct{}
+	once  sync.Once
+}
+
+// ReadAt implements io.ReaderAt.
+func (w *waiting) ReadAt(p []byte, offset int64) (int, error) {
+	if offset < probeSize && offset+int64(len(p)) >= probeSize {
+		<-w.asked
+	}
+	return w.Content.ReadAt(p, offset)
+}
+
 // TestDamageIsFoundBehindAStream has a unit of an earlier pull that is found
 // damaged only when a 200 brings the rest already: the hasher cannot get there
 // before the stream has filled the hole in front of it.
 func TestDamageIsFoundBehindAStream(t *testing.T) {
 	t.Parallel()
-	object := pulltest.Random(1, resumeSize)
-	hole := func(x *pulltest.Exchange) bool { return x.HasRange && x.Asked.Start == probeSize }
-	for _, digest := range []string{"", pulltest.Digest(object)} {
+	random := pulltest.Random(1, resumeSize)
+	for _, digest := range []string{"", pulltest.Digest(random)} {
+		object := &waiting{Content: random, asked: make(chan struct{})}
+		hole := func(x *pulltest.Exchange) bool {
+			is := x.HasRange && x.Asked.Start == probeSize
+			if is {
+				object.once.Do(func() { close(object.asked) })
+			}
+			return is
+		}
 		s := openStore(t)
 		server := newChanging(t, object,
 			be(silentFrom(26<<20), pulltest.When(hole, pulltest.Stall(0))),

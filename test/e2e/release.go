@@ -34,9 +34,13 @@ func (s *story) install(ctx context.Context) error {
 	return nil
 }
 
-// moreValues are what the environment adds to the chart's values.
+// moreValues are what the environment adds to the chart's values. Nodes made here share this machine's disk, which may be
+// fuller than a node's should be.
 func (s *story) moreValues() string {
-	if more := os.Getenv(helmArgsEnv); s.external() && more != "" {
+	if !s.external() {
+		return " --set agent.store.minFreeSpace=1Gi"
+	}
+	if more := os.Getenv(helmArgsEnv); more != "" {
 		return " " + more
 	}
 	return ""
