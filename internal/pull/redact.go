@@ -15,10 +15,15 @@ func redactedURL(raw string) string {
 	return redacted(u)
 }
 
-// redacted returns u without userinfo, query and fragment.
+// redacted returns u without userinfo, query and fragment, also of a URL that its
+// path holds, as behind a mirror: https://mirror.example/https://user:password@host/.
 func redacted(u *url.URL) string {
 	bare := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
-	return bare.String()
+	scheme, rest, found := strings.Cut(bare.String(), "://")
+	if !found {
+		return scheme
+	}
+	return scheme + "://" + redactText(rest)
 }
 
 // redactText redacts every URL that occurs in text. Causes that come from other

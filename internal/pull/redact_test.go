@@ -18,6 +18,7 @@ func TestRedactText(t *testing.T) {
 		{"brackets", "<http://[::1]:80/p?SECRET>", "<http://[::1]:80/p>"},
 		{"not parseable", "http://h/%zz?SECRET end", "<unparseable URL> end"},
 		{"no scheme", "://SECRET@h", "<unparseable URL>"},
+		{"behind a mirror", "https://m/https://user:SECRET@h/p?SECRET", "https://m/https://h/p"},
 		{"slash in the query", "http://h/p?next=http://x/?t=SECRET", "http://h/p"},
 	}
 	for _, tt := range tests {
@@ -46,6 +47,8 @@ func FuzzRedact(f *testing.F) {
 	f.Add("\"", "[::1]:80", "/a%20b", "\"")
 	f.Add("http://", "h", "/:", "://")
 	f.Add("", "h%", "/%zz", "?")
+	f.Add("https://mirror.example/", "example.org", "/disk.qcow2", "")
+	f.Add("A://", "00", "", "0")
 	const secret = "S3CR3T"
 	f.Fuzz(func(t *testing.T, before, host, path, after string) {
 		if strings.Contains(before+host+path+after, secret) || strings.ContainsAny(host+path, " \"<>`\x7f?#/@") {
