@@ -48,6 +48,10 @@ func watch(ctx context.Context, config *rest.Config, scheme *runtime.Scheme, nam
 	if err != nil {
 		return err
 	}
+	// An informer that is asked for before the cache has started comes at once, and empty.
+	if !informers.WaitForCacheSync(ctx) {
+		return nil // the person went away
+	}
 	return draw(ctx, w, changed, func(picture io.Writer) error { return paint(ctx, informers, names, all, picture) })
 }
 
