@@ -29,7 +29,7 @@ func status(ctx context.Context, c client.Reader, page int64, name string, all b
 			return fmt.Errorf("list the NodeImageCaches: %w", err)
 		}
 		rows = append(rows, rowsOf(image, list.Items, now)...)
-		if token = list.Continue; token == "" {
+		if token = list.Continue; token == "" || page == 0 { // a cache answers all at once, with a token nevertheless
 			break
 		}
 	}

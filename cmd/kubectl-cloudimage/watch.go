@@ -139,7 +139,7 @@ func draw(ctx context.Context, w io.Writer, changed <-chan struct{}, paint func(
 // screen cuts a picture to the terminal and draws it over the last one.
 func screen(terminal *os.File, picture string) string {
 	width, height, err := term.GetSize(int(terminal.Fd()))
-	if err != nil {
+	if err != nil || width < 2 || height < 2 { // some pseudo-terminals have no size
 		width, height = 80, 24
 	}
 	lines := strings.Split(picture, "\n")
