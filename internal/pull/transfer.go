@@ -85,8 +85,6 @@ func (t *transfer) download(ctx context.Context, o *opened) error {
 func (t *transfer) ranges(ctx context.Context, o *opened) error {
 	group, ctx := errgroup.WithContext(ctx)
 	count := t.workersFor(t.object.total)
-	t.governor = newGovernor(count, time.Now(), t.sample())
-	t.sched.tick(t.governor.limit, false, time.Now())
 	// The lease is what was asked for, of which the answer may hold less: leases
 	// begin and end where units do.
 	var first *lease
@@ -95,6 +93,9 @@ func (t *transfer) ranges(ctx context.Context, o *opened) error {
 	} else {
 		first = t.sched.take(min(probeSize, t.object.total))
 	}
+	// Its first sample has to know of what an earlier pull left.
+	t.governor = newGovernor(count, time.Now(), t.sample())
+	t.sched.tick(t.governor.limit, false, time.Now())
 	ended := make(chan struct{})
 	var supervisor sync.WaitGroup
 	supervisor.Go(func() { t.supervise(ended) })
