@@ -115,6 +115,25 @@ func TestMorePullsThanConnections(t *testing.T) {
 	pulls.Wait()
 }
 
+// TestContradictionsGiveTheirConnectionsBack: what follows needs one, too.
+func TestContradictionsGiveTheirConnectionsBack(t *testing.T) {
+	t.Parallel()
+	for name, options := range map[string]OpenOptions{"of the node": {MaxConnections: 1}, "of the host": {MaxConnectionsPerHost: 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			object := pulltest.Random(1, objectSize)
+			server := pulltest.New(t, object, pulltest.Later(pulltest.Shifted(1)))
+			s := openAt(t, t.TempDir(), options)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			result, err := s.Pull(ctx, Request{URL: server.URL, Digest: pulltest.Digest(object)}, nil)
+			if err != nil || result.Parallel {
+				t.Errorf("%+v, %v", result, err)
+			}
+		})
+	}
+}
+
 // TestRetryAfterIsHonoured looks at the waits that a refused range leads to.
 func TestRetryAfterIsHonoured(t *testing.T) {
 	t.Parallel()

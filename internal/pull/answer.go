@@ -19,6 +19,7 @@ type reply struct {
 type object struct {
 	total     int64 // bytes; -1 while unknown
 	validator validator
+	unframed  bool // the connection's end is that of the object, so that a cut looks the same (RFC 9112 §8)
 }
 
 // terms are the conditions of a request that decide what an answer is worth.
@@ -81,13 +82,13 @@ func judgeWhole(r reply, t terms) (object, error) {
 	if err := checkEncoding(r.header); err != nil {
 		return object{}, err
 	}
-	o := object{total: r.length, validator: validatorOf(r.header)}
+	o := object{total: r.length, validator: validatorOf(r.header), unframed: r.length < 0 && !r.chunked}
 	switch {
 	case r.length == 0:
 		return o, fail(UnsupportedContent, "the object is empty")
 	case r.length > t.maxSize:
 		return o, tooLarge(r.length, t.maxSize)
-	case r.length < 0 && !r.chunked && !t.digest:
+	case o.unframed && !t.digest:
 		return o, fail(InvalidSource, "the server marks the end of the object only by closing the connection, so that a cut would go unseen: give the object's digest")
 	}
 	return o, nil

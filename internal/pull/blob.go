@@ -175,8 +175,11 @@ func (s *Store) rehash(ctx context.Context, f *os.File, st unix.Stat_t, name str
 		return identity{}, storageError(err, "sync a blob")
 	}
 	var after unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &after); err != nil || identityOf(after) != identityOf(before) {
-		return identity{}, s.setAside(name, "it changed while it was read")
+	if err := unix.Fstat(int(f.Fd()), &after); err != nil {
+		return identity{}, storageError(err, "look at a blob")
+	}
+	if identityOf(after) != identityOf(before) { // a hard link that a user makes is enough for that
+		return s.rehash(ctx, f, after, name)
 	}
 	s.remember(name, identityOf(after))
 	return identityOf(after), nil
@@ -243,8 +246,8 @@ func (s *Store) setAside(name, why string) error {
 	return ErrNotPresent
 }
 
-// RemoveBlob deletes a blob. It returns ErrReferenced while any image names it,
-// and nil when there is none.
+// RemoveBlob deletes a blob. It returns ErrReferenced while any image names it, or
+// Keep does, and nil when there is none.
 func (s *Store) RemoveBlob(digest string) error {
 	name, err := parseDigest(digest)
 	if err != nil {
@@ -260,6 +263,9 @@ func (s *Store) RemoveBlob(digest string) error {
 		if named == digest {
 			return fmt.Errorf("remove %s: %w: %s", digest, ErrReferenced, image)
 		}
+	}
+	if s.isKept(name) {
+		return fmt.Errorf("remove %s: %w: an order wants it", digest, ErrReferenced)
 	}
 	return s.deleteBlob(name)
 }

@@ -3,6 +3,7 @@ package pull
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -94,7 +95,7 @@ func (s *Store) evict(chosen []candidate) (progress bool) {
 			gone = err == nil
 		case idlePartial:
 			var freed int64
-			freed, err = s.discardPartial(c.name, time.Now())
+			freed, err = s.discardPartial(c.name, time.Time{})
 			gone = freed > 0
 		case unusedBlob:
 			gone, err = s.evictBlob(c.name)
@@ -135,8 +136,7 @@ func (s *Store) candidates() (all []candidate, err error) {
 			continue
 		}
 		c := candidate{rank: idlePartial, name: name}
-		st, _ := s.partial.stat(name)
-		c.since = time.Unix(st.Mtim.Unix())
+		c.since, _, _ = s.lookAtPartial(name) // what cannot be looked at goes first
 		c.cost, c.frees, err = s.partialCost(name)
 		unlock()
 		if err != nil {
@@ -163,7 +163,7 @@ func (s *Store) unusedBlobs(all []candidate) ([]candidate, error) {
 			continue
 		}
 		st, err := s.blobs.stat(name)
-		if err == nil && s.blobInUse(name) == "" {
+		if err == nil && s.blobIsFree(name, nil) == nil {
 			all = append(all, candidate{rank: unusedBlob, name: name, since: since, cost: cost(st), frees: st.Blocks * 512})
 		}
 		unlock()
@@ -171,19 +171,29 @@ func (s *Store) unusedBlobs(all []candidate) ([]candidate, error) {
 	return all, nil
 }
 
-// blobInUse tells why a blob is in use, or "". What is no file of this store is not.
-func (s *Store) blobInUse(name string) string {
+// errInUse: the store can not do without a blob.
+var errInUse = errors.New("it is in use")
+
+// blobIsFree calls do, unless that is nil, while the blob is in nobody's use, and
+// keeps others from locking it meanwhile. What is no file of this store is free.
+func (s *Store) blobIsFree(name string, do func() error) error {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	f, _, err := s.blobs.openFile(name, 0)
 	switch {
 	case errors.Is(err, errIrregular):
-		return ""
 	case err != nil:
-		return err.Error()
+		return err
+	default:
+		defer func() { _ = f.Close() }()
+		if why := inUse(f); why != "" {
+			return fmt.Errorf("%w: %s", errInUse, why)
+		}
 	}
-	defer func() { _ = f.Close() }()
-	return inUse(f)
+	if do == nil {
+		return nil
+	}
+	return do()
 }
 
 // evictBlob deletes an unused blob, if that is still what it is.
@@ -199,14 +209,17 @@ func (s *Store) evictBlob(name string) (bool, error) {
 		return false, err
 	}
 	since, unused := s.since[name]
-	if !unused || s.isKept(name) || s.blobInUse(name) != "" {
+	if !unused || s.isKept(name) || s.now().Sub(since) < unusedGrace {
 		return false, nil
 	}
 	st, err := s.blobs.stat(name)
 	if err != nil {
 		return false, storageError(err, "look at an unused blob")
 	}
-	if err := s.deleteBlob(name); err != nil {
+	if err := s.blobIsFree(name, func() error { return s.deleteBlob(name) }); err != nil {
+		if errors.Is(err, errInUse) {
+			err = nil
+		}
 		return false, err
 	}
 	s.counts.evicted.Add(1)

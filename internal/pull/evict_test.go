@@ -233,12 +233,18 @@ func TestMinimumFree(t *testing.T) {
 			t.Errorf("%+v keeps %d of 1000 bytes free, want %d", tt.limits, got, tt.want)
 		}
 	}
-	object := pulltest.Random(1, 1<<20)
-	s := openAt(t, t.TempDir(), OpenOptions{Limits: Limits{MinFreePercent: 99.999}})
+	object, other := pulltest.Random(1, 1<<20), pulltest.Random(2, resumeSize)
+	s := openAt(t, t.TempDir(), OpenOptions{})
+	idle := Request{URL: "ORIGIN/other", Digest: pulltest.Digest(other)}
+	interrupt(t, s, other, idle)
+	s = reopenStore(t, s, OpenOptions{Limits: Limits{MinFreePercent: 99.999}})
 	_, err := s.Pull(t.Context(), Request{URL: pulltest.New(t, object).URL}, nil)
 	wantReason(t, err, InsufficientSpace)
 	if !strings.Contains(err.Error(), "stay free") {
 		t.Error(err)
+	}
+	if _, _, err := s.lookAtPartial(workKey(&job{digest: idle.Digest[len(digestPrefix):]})); err != nil {
+		t.Errorf("an unfinished pull went although that did not make room enough: %v", err)
 	}
 }
 

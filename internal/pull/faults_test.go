@@ -193,6 +193,29 @@ func TestFault28HardLinkOfAUser(t *testing.T) {
 	}
 }
 
+// TestFault28HardLinkWhileItIsHashed: the link that comes between two looks moves
+// the time of the inode's last change, and no byte.
+func TestFault28HardLinkWhileItIsHashed(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	result := mustPull(t, s, Request{URL: pulltest.New(t, pulltest.Random(1, 5<<20)).URL, ImageName: "disk"})
+	name := strings.TrimPrefix(result.Digest, digestPrefix)
+	f, before, err := s.openBlob(name, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := os.Link(result.Path, filepath.Join(t.TempDir(), "mine")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.rehash(t.Context(), f, before, name); err != nil {
+		t.Error(err)
+	}
+	if !s.Holds("disk", result.Digest, result.SizeBytes) || len(entries(t, s.quarantine.path)) > 0 {
+		t.Error("a blob with the right bytes went to quarantine")
+	}
+}
+
 // TestFault28PlantedLinks plants links where the store writes, of which none may
 // lead it to a file of somebody else.
 func TestFault28PlantedLinks(t *testing.T) {

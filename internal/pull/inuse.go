@@ -11,7 +11,7 @@ import (
 // seen as well.
 //
 // It takes the file's flock as the test, which ends with f: nobody can take one
-// while the file is about to go.
+// while f is open.
 func inUse(f *os.File) string {
 	var st unix.Stat_t
 	fd := int(f.Fd())

@@ -153,5 +153,8 @@ func (p *run) inspectFirst(o *opened) error {
 		return contradict("the first answer ends after %d bytes", len(head))
 	}
 	_, err = inspect(head, o.object.total, p.job.Format)
+	if err != nil && o.object.unframed && int64(len(head)) < want {
+		return failWith(SourceUnavailable, err, "the answer may have been cut after %d bytes", len(head))
+	}
 	return err
 }

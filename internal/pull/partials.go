@@ -16,7 +16,7 @@ func (s *Store) DiscardPartial(r Request) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.discardPartial(workKey(j), time.Now())
+	_, err = s.discardPartial(workKey(j), time.Time{})
 	return err
 }
 
@@ -36,33 +36,21 @@ func (s *Store) DiscardPartials(before time.Time) (freed int64, err error) {
 	return freed, errors.Join(errs...)
 }
 
+// discardPartial removes one that none has touched since before, or any if that
+// is zero: clocks are set back, too.
 func (s *Store) discardPartial(key string, before time.Time) (freed int64, err error) {
 	unlock := s.keys.tryLock(key)
 	if unlock == nil {
 		return 0, nil
 	}
 	defer unlock()
-	folder, err := s.partial.stat(key)
+	touched, freed, err := s.lookAtPartial(key)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return 0, nil
 	case err != nil:
 		return 0, storageError(err, "look at partial data")
-	}
-	touched := time.Unix(folder.Mtim.Unix())
-	if d, err := s.partial.open(key, unix.O_DIRECTORY|unix.O_RDONLY, 0); err == nil {
-		below := &dir{file: d, path: s.partial.join(key)}
-		for _, name := range []string{dataFile, journalFile} {
-			if st, err := below.stat(name); err == nil {
-				freed += st.Blocks * 512
-				if at := time.Unix(st.Mtim.Unix()); at.After(touched) {
-					touched = at
-				}
-			}
-		}
-		_ = below.close()
-	}
-	if touched.After(before) {
+	case !before.IsZero() && touched.After(before):
 		return 0, nil
 	}
 	if err := errors.Join(s.partial.remove(key), s.partial.sync()); err != nil {
@@ -70,4 +58,29 @@ func (s *Store) discardPartial(key string, before time.Time) (freed int64, err e
 	}
 	s.log.Info("an unfinished pull was discarded", "key", key, "bytes", freed)
 	return freed, nil
+}
+
+// lookAtPartial returns when partial data was last written to, and the bytes that
+// it occupies.
+func (s *Store) lookAtPartial(key string) (touched time.Time, occupied int64, err error) {
+	folder, err := s.partial.stat(key)
+	if err != nil {
+		return time.Time{}, 0, err
+	}
+	touched = time.Unix(folder.Mtim.Unix())
+	d, err := s.partial.open(key, unix.O_DIRECTORY|unix.O_RDONLY, 0)
+	if err != nil {
+		return touched, 0, nil // no folder, or one of somebody else: it is as old as it says
+	}
+	below := &dir{file: d, path: s.partial.join(key)}
+	defer func() { _ = below.close() }()
+	for _, name := range []string{dataFile, journalFile} {
+		if st, err := below.stat(name); err == nil {
+			occupied += st.Blocks * 512
+			if at := time.Unix(st.Mtim.Unix()); at.After(touched) {
+				touched = at
+			}
+		}
+	}
+	return touched, occupied, nil
 }

@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -34,6 +35,10 @@ func TestDiscardPartials(t *testing.T) {
 		t.Errorf("%d bytes were freed", freed)
 	}
 	interrupt(t, s, object, Request{URL: "ORIGIN/image", Digest: r.Digest})
+	tomorrow := time.Now().Add(24 * time.Hour) // by a clock that was set back since
+	if err := os.Chtimes(s.partial.join(workKey(&job{digest: r.Digest[len(digestPrefix):]})), tomorrow, tomorrow); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 { // the second time there is nothing
 		if err := s.DiscardPartial(r); err != nil || len(entries(t, s.partial.path)) != 0 {
 			t.Errorf("%v, partial/ holds %v", err, entries(t, s.partial.path))

@@ -59,12 +59,12 @@ func (s *Store) seal(ctx context.Context, j *job, w *workFile, sum string, size 
 		return content{}, storageError(err, "sync the data file")
 	}
 	s.step("data file synced")
-	// What the flusher left; a hint, as all of its.
-	_ = unix.Fadvise(int(w.file.Fd()), 0, 0, unix.FADV_DONTNEED)
+	// What the flusher left.
+	err = unix.Fadvise(int(w.file.Fd()), 0, 0, unix.FADV_DONTNEED)
 	if j.Verify != VerifyMedia {
-		return found, nil
+		return found, nil // it was a hint
 	}
-	if err := unix.Fadvise(int(w.file.Fd()), 0, size, unix.FADV_DONTNEED); err != nil {
+	if err != nil {
 		return content{}, storageError(err, "drop the data file from the page cache")
 	}
 	again, err := hashFile(ctx, w.file, size)

@@ -85,6 +85,7 @@ type run struct {
 
 	retries atomic.Int32
 	current atomic.Pointer[transfer] // nil before the first
+	ended   string                   // the wrong digest of the last answer that may have been cut
 }
 
 func (p *run) terms() terms { return terms{maxSize: p.job.MaxSize, digest: p.job.digest != ""} }
@@ -248,6 +249,11 @@ func (p *run) attempt(ctx context.Context, stream bool) (result Result, how open
 func (p *run) publish(ctx context.Context, t *transfer, sum string) (Result, error) {
 	_, _, size := t.sched.progress()
 	if p.job.digest != "" && sum != p.job.digest {
+		if t.object.unframed && t.object.total < 0 && p.ended != sum {
+			p.ended = sum // what ends alike twice was not cut
+			return Result{}, fail(SourceUnavailable, "the answer, sha256:%s, may have been cut after %d bytes: its server marks the end only by closing the connection",
+				sum, size)
+		}
 		return Result{}, fail(DigestMismatch, "the source serves sha256:%s (%d bytes), not the expected sha256:%s: correct the digest or the source",
 			sum, size, p.job.digest)
 	}

@@ -50,8 +50,9 @@ func (s *Store) Scrub(ctx context.Context, options ScrubOptions) error {
 		return fmt.Errorf("scrub: get memory: %w", err)
 	}
 	defer func() { _ = unix.Munmap(buf) }()
+	failed := map[string]bool{} // for a reason of this machine's; others go first
 	for {
-		next, wait, err := s.nextToScrub(options.Interval)
+		next, wait, err := s.nextToScrub(options.Interval, failed)
 		if err != nil {
 			s.log.Warn("the blobs could not be listed for the scrub", "error", err)
 		}
@@ -61,27 +62,32 @@ func (s *Store) Scrub(ctx context.Context, options ScrubOptions) error {
 			}
 			continue
 		}
-		rate := options.BytesPerSecond
-		if next.doubt == changed {
-			rate = 0
-		}
-		err = s.scrubBlob(ctx, next.name, buf, rate)
-		switch {
-		case ctx.Err() != nil:
+		err = s.scrubNext(ctx, next, buf, options)
+		if ctx.Err() != nil {
 			return ctx.Err()
-		case err == nil:
-		case errors.Is(err, errWrong):
-			if options.Wrong != nil {
-				options.Wrong(digestPrefix+next.name, err)
-			}
-			fallthrough
-		default:
+		}
+		delete(failed, next.name)
+		if err != nil {
+			failed[next.name] = !errors.Is(err, errWrong)
 			s.log.Warn("a blob could not be verified", "blob", next.name, "error", err)
 			if err := pause(ctx, scrubLook); err != nil { // what stays wrong must not keep a core busy
 				return err
 			}
 		}
 	}
+}
+
+// scrubNext reads one blob and tells of it if it is wrong.
+func (s *Store) scrubNext(ctx context.Context, next scrubState, buf []byte, options ScrubOptions) error {
+	rate := options.BytesPerSecond
+	if next.doubt == changed {
+		rate = 0
+	}
+	err := s.scrubBlob(ctx, next.name, buf, rate)
+	if errors.Is(err, errWrong) && options.Wrong != nil {
+		options.Wrong(digestPrefix+next.name, err)
+	}
+	return err
 }
 
 // doubt is how much a blob deserves to be read again.
@@ -95,9 +101,18 @@ const (
 
 // scrubState is what decides when a blob is read again.
 type scrubState struct {
-	name  string
-	doubt doubt
-	at    time.Time // when it was verified
+	name   string
+	doubt  doubt
+	at     time.Time // when it was verified
+	failed bool      // it could not be read the last time
+}
+
+// before tells whether a blob is to be read before another one.
+func (b scrubState) before(other scrubState) bool {
+	if b.failed != other.failed {
+		return other.failed
+	}
+	return b.doubt > other.doubt || b.doubt == other.doubt && b.at.Before(other.at)
 }
 
 // pickToScrub returns the blob to read now, or an empty state and how long there
@@ -116,14 +131,14 @@ func pickToScrub(blobs []scrubState, interval time.Duration, now time.Time) (scr
 				continue
 			}
 		}
-		if best.name == "" || b.doubt > best.doubt || b.doubt == best.doubt && b.at.Before(best.at) {
+		if best.name == "" || b.before(best) {
 			best = b
 		}
 	}
 	return best, wait
 }
 
-func (s *Store) nextToScrub(interval time.Duration) (scrubState, time.Duration, error) {
+func (s *Store) nextToScrub(interval time.Duration, failed map[string]bool) (scrubState, time.Duration, error) {
 	names, err := s.blobs.names()
 	if err != nil {
 		return scrubState{}, scrubLook, storageError(err, "list the blobs")
@@ -137,7 +152,7 @@ func (s *Store) nextToScrub(interval time.Duration) (scrubState, time.Duration, 
 		if err != nil || known.wrong || !isBlobName(name) { // a pull deals with what is wrong
 			continue
 		}
-		b := scrubState{name: name, at: known.at}
+		b := scrubState{name: name, at: known.at, failed: failed[name]}
 		switch {
 		case !ok:
 			b.doubt = unknown

@@ -24,16 +24,20 @@ func TestPickToScrub(t *testing.T) {
 	}{
 		"nothing there": {nil, time.Hour, "", scrubLook},
 		"what changed, then what is unknown": {
-			[]scrubState{{"due", verified, ago(2 * time.Hour)}, {"unknown", unknown, time.Time{}}, {"changed", changed, ago(time.Minute)}}, time.Hour, "changed", 0,
+			[]scrubState{{"due", verified, ago(2 * time.Hour), false}, {"unknown", unknown, time.Time{}, false}, {"changed", changed, ago(time.Minute), false}}, time.Hour, "changed", 0,
 		},
-		"unknown before due": {[]scrubState{{"due", verified, ago(2 * time.Hour)}, {"unknown", unknown, time.Time{}}}, time.Hour, "unknown", 0},
-		"the longest ago":    {[]scrubState{{"a", verified, ago(2 * time.Hour)}, {"b", verified, ago(3 * time.Hour)}, {"c", verified, ago(time.Hour)}}, time.Hour, "b", 0},
+		"unknown before due": {[]scrubState{{"due", verified, ago(2 * time.Hour), false}, {"unknown", unknown, time.Time{}, false}}, time.Hour, "unknown", 0},
+		"the longest ago":    {[]scrubState{{"a", verified, ago(2 * time.Hour), false}, {"b", verified, ago(3 * time.Hour), false}, {"c", verified, ago(time.Hour), false}}, time.Hour, "b", 0},
 		"not before it is due": {
-			[]scrubState{{"a", verified, ago(time.Hour - time.Second)}, {"b", verified, ago(time.Minute)}}, time.Hour, "", time.Second,
+			[]scrubState{{"a", verified, ago(time.Hour - time.Second), false}, {"b", verified, ago(time.Minute), false}}, time.Hour, "", time.Second,
 		},
-		"switched off":                        {[]scrubState{{"a", verified, ago(1000 * time.Hour)}}, 0, "", scrubLook},
-		"switched off, but never verified":    {[]scrubState{{"a", unknown, time.Time{}}}, 0, "a", 0},
-		"switched off, but changed meanwhile": {[]scrubState{{"a", changed, ago(time.Minute)}}, 0, "a", 0},
+		"what cannot be read, after the others": {
+			[]scrubState{{"unreadable", unknown, time.Time{}, true}, {"due", verified, ago(2 * time.Hour), false}}, time.Hour, "due", 0,
+		},
+		"what cannot be read, again":          {[]scrubState{{"unreadable", unknown, time.Time{}, true}, {"a", verified, now, false}}, time.Hour, "unreadable", 0},
+		"switched off":                        {[]scrubState{{"a", verified, ago(1000 * time.Hour), false}}, 0, "", scrubLook},
+		"switched off, but never verified":    {[]scrubState{{"a", unknown, time.Time{}, false}}, 0, "a", 0},
+		"switched off, but changed meanwhile": {[]scrubState{{"a", changed, ago(time.Minute), false}}, 0, "a", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

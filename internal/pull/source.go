@@ -26,7 +26,7 @@ type source struct {
 	mu        sync.Mutex
 	at        target
 	times     int           // that the original URL was resolved
-	proven    bool          // at has answered with bytes
+	proven    bool          // at did not refuse the last request
 	resolving chan struct{} // holds one: whoever resolves the original URL again
 }
 
@@ -107,7 +107,7 @@ func refusedURL(status int) bool {
 
 // resolve asks the original URL again after r refused what the given resolution
 // led to. One caller does; the others wait and get no response, but a new target
-// to ask. A target that never answered with bytes is not resolved again: r is
+// to ask. A target that refused its last request is not resolved again: r is
 // the answer then.
 func (s *source) resolve(ctx context.Context, r *response, times int, asked span, v validator) (*response, error) {
 	select {

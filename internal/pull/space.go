@@ -76,8 +76,9 @@ func (r *reservation) lacks(size int64) (shortage, error) {
 		return shortage{}, err
 	}
 	s := shortage{need: size - r.size, keepFree: r.space.limits.keepFree(capacity), max: r.space.limits.MaxSize}
-	s.available = max(0, available-r.space.outstanding()-s.keepFree)
-	s.free = max(0, s.need-s.available)
+	// What is missing already has to go free as well.
+	room := available - r.space.outstanding() - s.keepFree
+	s.available, s.free = max(0, room), max(0, s.need-room)
 	if s.max == 0 {
 		return s, nil
 	}

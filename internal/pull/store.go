@@ -228,12 +228,8 @@ func (s *Store) initialize() error {
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		switch name {
-		case lockFile, storeFile + tempPrefix, "lost+found":
-		default:
-			return fail(StorageError, "%s is neither empty nor a store (it holds %.60q): choose another directory", s.root.path, name)
-		}
+	if err := checkNames(s.root.path, names); err != nil {
+		return err
 	}
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails, by its documentation
@@ -293,8 +289,8 @@ func (s *Store) sweep() error {
 			}
 			continue
 		}
-		if err := s.partial.remove(name); err != nil {
-			return err
+		if err := s.partial.remove(name); err != nil { // one of root's, perhaps: only its own pull needs it gone
+			s.log.Warn("what an unfinished pull left cannot be removed", "key", name, "error", err)
 		}
 	}
 	images, err := s.images.names()

@@ -71,6 +71,7 @@ func (m *unitMap) commit(unit int, size int64, crc uint32) error {
 // revoke takes back the commit of a unit of size bytes.
 func (m *unitMap) revoke(unit int, size int64) {
 	m.done[unit/64] &^= 1 << (unit % 64)
+	m.crcs[unit] = 0
 	m.committed -= size
 	m.frontier = min(m.frontier, unit)
 }

@@ -20,7 +20,7 @@ type workFile struct {
 
 	journal    *os.File // nil before the first checkpoint
 	generation uint64   // of the last slot written; 0 before
-	// poisoned: a write, a writeback or a sync failed. A later sync may succeed
+	// poisoned: a writeback or a sync failed. A later sync may succeed
 	// and mean nothing, so nothing of the file can be kept.
 	poisoned bool
 	// published: the file is a blob now, and the work has no data any more.

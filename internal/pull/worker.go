@@ -101,13 +101,16 @@ func (w *worker) fetch(ctx context.Context, l *lease) (err error) {
 // ended it means: nil goes on with other work.
 func (w *worker) settle(ctx context.Context, l *lease, before int64, err error) error {
 	progress := l.arrived.Load()-before >= progressBytes
+	hopeless := false
 	if e, ok := errors.AsType[*Error](err); ok && e.contradiction && !e.ignoredRange {
-		if l.contradictions++; l.contradictions >= maxContradictions {
-			return err
-		}
+		l.contradictions++
+		hopeless = l.contradictions >= maxContradictions
 	}
-	w.t.sched.release(l)
+	w.t.sched.release(l) // from here on it is somebody else's
 	w.slot.release()
+	if hopeless {
+		return err
+	}
 	if progress || err == nil {
 		w.failures = 0
 	}
