@@ -3,10 +3,8 @@
 //
 // +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=cloudimages,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=cloudimages/status,verbs=patch
-// +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=cloudimages/finalizers,verbs=update
 // +kubebuilder:rbac:groups=prefetch.cloudimage.dev,resources=nodeimagecaches,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups="",resources=nodes/finalizers,verbs=update
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",namespace=cloudimage-system,resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=cloudimage-system,resources=leases,verbs=get;create;update;patch
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingadmissionpolicies;validatingadmissionpolicybindings,verbs=get;list;watch

@@ -7,16 +7,18 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -26,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
 )
 
 const (
@@ -34,6 +37,11 @@ const (
 	listPage = 500
 	// podsInterval is the time between two looks whether the managers are gone.
 	podsInterval = 500 * time.Millisecond
+	// lostAfter is how long past the end of its grace a Pod counts as lost with its node: a manager there that cannot reach the API
+	// server ends by itself when its Lease of 15 s has run out.
+	lostAfter = 20 * time.Second
+	// unlabelers is how many Nodes are patched at the same time.
+	unlabelers = 16
 )
 
 // runUninstall is the subcommand uninstall, which the chart runs before it deletes anything.
@@ -43,7 +51,7 @@ func runUninstall(ctx context.Context, args []string, stderr io.Writer) int {
 	flags := pflag.NewFlagSet("uninstall", pflag.ContinueOnError)
 	flags.StringVar(&namespace, "namespace", "cloudimage-system", "namespace of the manager")
 	flags.StringVar(&store, "store", "/var/lib/cloudimage", "directory of the images on the nodes, to tell where they stay")
-	flags.DurationVar(&timeout, "timeout", 40*time.Second, "how long all of it may take")
+	flags.DurationVar(&timeout, "timeout", 4*time.Minute, "how long all of it may take")
 	flags.AddGoFlagSet(flag.CommandLine) // --kubeconfig
 	flags.Usage = func() {
 		fmt.Fprintf(stderr, "Prepares an uninstall: stops the managers, ends the finalizers of all cloud images and takes their labels off the nodes.\n\nFlags:\n%s", flags.FlagUsages())
@@ -111,10 +119,15 @@ func (u *uninstaller) stopManagers(ctx context.Context) error {
 	err = wait.PollUntilContextCancel(ctx, podsInterval, true, func(ctx context.Context) (bool, error) {
 		pods := &metav1.PartialObjectMetadataList{}
 		pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
-		if err := u.List(ctx, pods, client.InNamespace(u.namespace), labels); err != nil {
+		if err := u.List(ctx, pods, client.InNamespace(u.namespace), labels, notEnded()); err != nil {
 			return false, err
 		}
-		left = len(pods.Items)
+		left = 0
+		for i := range pods.Items {
+			if deleted := pods.Items[i].DeletionTimestamp; deleted == nil || time.Since(deleted.Time) < lostAfter {
+				left++
+			}
+		}
 		return left == 0, nil
 	})
 	if err != nil {
@@ -122,6 +135,14 @@ func (u *uninstaller) stopManagers(ctx context.Context) error {
 	}
 	fmt.Fprintln(u.log, "The managers have ended.")
 	return nil
+}
+
+// notEnded leaves out what nobody deletes, such as Pods that were evicted.
+func notEnded() client.MatchingFieldsSelector {
+	return client.MatchingFieldsSelector{Selector: fields.AndSelectors(
+		fields.OneTermNotEqualSelector("status.phase", string(corev1.PodFailed)),
+		fields.OneTermNotEqualSelector("status.phase", string(corev1.PodSucceeded)),
+	)}
 }
 
 func (u *uninstaller) endFinalizers(ctx context.Context) error {
@@ -158,27 +179,46 @@ func (u *uninstaller) endFinalizers(ctx context.Context) error {
 
 // unlabelNodes takes the promise back that a node is warm: nobody is left to keep it.
 func (u *uninstaller) unlabelNodes(ctx context.Context) error {
-	var failures []error
 	nodes := &metav1.PartialObjectMetadataList{}
 	nodes.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NodeList"))
+	var mu sync.Mutex
+	var failures []error
+	group := errgroup.Group{}
+	group.SetLimit(unlabelers)
 	for {
 		if err := u.List(ctx, nodes, client.Limit(listPage), client.Continue(nodes.GetContinue())); err != nil {
-			return fmt.Errorf("list the nodes: %w", err)
+			_ = group.Wait()
+			return errors.Join(append(failures, fmt.Errorf("list the nodes: %w", err))...)
 		}
 		for i := range nodes.Items {
-			node := &nodes.Items[i]
-			node.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
-			before := node.DeepCopy()
-			maps.DeleteFunc(node.Labels, func(key, _ string) bool { return strings.HasPrefix(key, v1alpha1.NodeLabelPrefix) })
-			if len(node.Labels) == len(before.Labels) {
-				continue
-			}
-			if err := client.IgnoreNotFound(u.Patch(ctx, node, client.MergeFrom(before))); err != nil {
-				failures = append(failures, fmt.Errorf("take the labels of images off node %s: %w", node.Name, err))
-			}
+			node := nodes.Items[i].DeepCopy()
+			group.Go(func() error {
+				if err := u.unlabel(ctx, node); err != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					failures = append(failures, err)
+				}
+				return nil
+			})
 		}
 		if nodes.GetContinue() == "" {
-			return errors.Join(failures...)
+			break
 		}
 	}
+	_ = group.Wait() // the functions return nil; failures are collected, so that one node does not stop the others
+	return errors.Join(failures...)
+}
+
+// unlabel leaves labels alone that somebody else set.
+func (u *uninstaller) unlabel(ctx context.Context, node *metav1.PartialObjectMetadata) error {
+	node.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
+	before := node.DeepCopy()
+	maps.DeleteFunc(node.Labels, controller.IsImageLabel)
+	if len(node.Labels) == len(before.Labels) {
+		return nil
+	}
+	if err := client.IgnoreNotFound(u.Patch(ctx, node, client.MergeFrom(before))); err != nil {
+		return fmt.Errorf("take the labels of images off node %s: %w", node.Name, err)
+	}
+	return nil
 }

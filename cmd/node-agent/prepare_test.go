@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -17,7 +19,7 @@ func TestPrepare(t *testing.T) {
 	}
 	store := filepath.Join(t.TempDir(), "store")
 	outside := filepath.Join(t.TempDir(), "outside")
-	for path, text := range map[string]string{outside: "", store + "/blobs/sha256/aa": "bytes", store + "/partial/p/journal": ""} {
+	for path, text := range map[string]string{outside: "", store + "/STORE": "", store + "/blobs/sha256/aa": "bytes", store + "/partial/p/journal": ""} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -49,6 +51,30 @@ func TestPrepare(t *testing.T) {
 	}
 	if owner(t, outside) != "0:0" {
 		t.Errorf("the file behind a symbolic link belongs to %s now", owner(t, outside))
+	}
+}
+
+// TestPrepareLeavesWhatIsNoStoreAlone: a mistyped path must not give /var/lib to the agent.
+func TestPrepareLeavesWhatIsNoStoreAlone(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may give files away")
+	}
+	empty, used := t.TempDir(), t.TempDir()
+	file := filepath.Join(used, "kubelet", "config")
+	if err := errors.Join(os.Mkdir(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600), os.Mkdir(empty+"/lost+found", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	if code := runPrepare([]string{"--store", empty}, &stderr); code != exitOK || owner(t, empty) != "65532:65532" {
+		t.Errorf("an empty folder: exit code %d, owner %s: %s", code, owner(t, empty), &stderr)
+	}
+	if code := runPrepare([]string{"--store", used}, &stderr); code != exitError || !strings.Contains(stderr.String(), "neither empty nor a store") {
+		t.Errorf("a folder of somebody else: exit code %d: %s", code, &stderr)
+	}
+	for _, path := range []string{used, filepath.Dir(file), file} {
+		if owner(t, path) != "0:0" {
+			t.Errorf("%s belongs to %s now", path, owner(t, path))
+		}
 	}
 }
 

@@ -50,13 +50,14 @@ func labelChanges(have, wanted map[string]string) map[string]*string {
 		}
 	}
 	for key, value := range have {
-		if _, keep := wanted[key]; !keep && strings.HasPrefix(key, v1alpha1.NodeLabelPrefix) && isLabelValue(value) {
+		if _, keep := wanted[key]; !keep && IsImageLabel(key, value) {
 			changes[key] = nil
 		}
 	}
 	return changes
 }
 
-func isLabelValue(value string) bool {
-	return len(value) == labelDigits && strings.Trim(value, "0123456789abcdef") == ""
+// IsImageLabel tells whether a Node's label looks as this package writes them.
+func IsImageLabel(key, value string) bool {
+	return strings.HasPrefix(key, v1alpha1.NodeLabelPrefix) && len(value) == labelDigits && strings.Trim(value, "0123456789abcdef") == ""
 }

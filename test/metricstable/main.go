@@ -33,16 +33,30 @@ digest, or the name of an image or a node: the conditions and events of a ` + "`
 the Go runtime's metrics as well, and those of controller-runtime and its client (` + "`workqueue_*`, `rest_client_*`" + `).
 
 ` + "`/metrics`" + ` is served over TLS, and only to those whom the API server lets ` + "`get`" + ` that path. Bind whoever scrapes to the
-ClusterRole that comes with ` + "`config/rbac`" + `, here the ServiceAccount of a Prometheus:
+ClusterRole that comes with ` + "`config/rbac`" + `, here a ServiceAccount that is for
+nothing else:
 
-    kubectl create clusterrolebinding cloudimage-metrics-reader \
-      --clusterrole=cloudimage-metrics-reader --serviceaccount=monitoring:prometheus
+    kubectl create clusterrolebinding cloudimage-metrics-scraper \
+      --clusterrole=cloudimage-metrics-reader --serviceaccount=cloudimage-system:metrics-scraper
 
 The certificate is made at each start and signed by nobody, so a scraper must not verify it; ` + "`--metrics-cert-dir`" + ` names a
 directory with a ` + "`tls.crt` and `tls.key`" + ` of your own, which are read again when they change. ` + "`--metrics-secure=false`" + ` serves
 plain HTTP to everybody, for a loopback address. The answer of the API server is kept for a minute, a refusal for ten
 seconds. [Security](security.md) says what a scraper's token should be able to do: nothing else.
-[Observability](observability.md) tells of alerts and the dashboard.
+[Observability](observability.md) tells of alerts and the dashboard, and how to have the Prometheus operator scrape. Without it, with the
+token of that ServiceAccount in a file:
+
+` + "```yaml" + `
+scrape_configs:
+- job_name: cloudimage
+  scheme: https
+  tls_config: {insecure_skip_verify: true}
+  authorization: {credentials_file: /etc/prometheus/cloudimage-token}
+  kubernetes_sd_configs: [{role: pod, namespaces: {names: [cloudimage-system]}}]
+  relabel_configs:
+  - {source_labels: [__meta_kubernetes_pod_container_port_name], regex: metrics, action: keep}
+  - {source_labels: [__meta_kubernetes_pod_node_name], target_label: node}
+` + "```" + `
 `
 
 // program is one of those that serve metrics.

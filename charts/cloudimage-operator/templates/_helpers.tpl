@@ -29,7 +29,7 @@ app.kubernetes.io/component: {{ . }}
 {{- if not .secure }}
 - --metrics-secure=false
 {{- end }}
-{{- if .certSecret }}
+{{- if and .secure .certSecret }}
 - --metrics-cert-dir=/etc/cloudimage/metrics
 {{- end }}
 {{- end }}
@@ -68,7 +68,7 @@ Objects of a file that is copied from config/, with the release's namespaces and
 optionally, annotations. The file is the one source: nothing of it is written a second time here.
 */}}
 {{- define "cloudimage-operator.objects" -}}
-{{- $text := .root.Files.Get .file | replace "cloudimage-system" .root.Release.Namespace | replace "cloudimage-sources" .root.Values.sourceNamespace.name -}}
+{{- $text := .root.Files.Get .file | replace "cloudimage-sources" "\u0000" | replace "cloudimage-system" .root.Release.Namespace | replace "\u0000" .root.Values.sourceNamespace.name -}}
 {{- $labels := include "cloudimage-operator.labels" .root | fromYaml -}}
 {{- range splitList "\n---\n" (printf "\n%s" $text) }}
 {{- $object := fromYaml . }}

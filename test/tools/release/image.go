@@ -42,7 +42,7 @@ func (d definition) labels() map[string]string {
 	}
 }
 
-// image writes an image as one OCI archive of all platforms, for registries (crane push, skopeo copy), and one docker-archive a
+// image writes an image as one OCI archive of all platforms, for registries (skopeo copy, or unpacked crane push), and one docker-archive a
 // platform, for engines and `ctr images import`. Its digest goes to images.txt.
 func (b *builder) image(ctx context.Context, d definition, platforms []platform) error {
 	reference, err := name.NewTag(fmt.Sprintf("%s/%s:%s", registry, d.image, b.version))
@@ -143,13 +143,16 @@ func writeOCIArchive(path string, index oci.ImageIndex, reference name.Tag) erro
 	return os.WriteFile(path, archive, 0o644)
 }
 
-// recordDigest adds a line to images.txt: what the chart's values image.digest and `crane push` will say.
+// imageList is the file with the digests of the images.
+const imageList = "images.txt"
+
+// recordDigest adds a line to images.txt: what the chart's values image.digest and a registry will say.
 func (b *builder) recordDigest(index oci.ImageIndex, reference name.Tag) error {
 	digest, err := index.Digest()
 	if err != nil {
 		return fmt.Errorf("compute the digest of %s: %w", reference, err)
 	}
-	file, err := os.OpenFile(filepath.Join(b.out, "images.txt"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	file, err := os.OpenFile(filepath.Join(b.out, imageList), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("open the list of images: %w", err)
 	}

@@ -74,6 +74,9 @@ func run(ctx context.Context, opts options) error {
 	if err := os.MkdirAll(opts.out, 0o755); err != nil {
 		return fmt.Errorf("create the folder of the artefacts: %w", err)
 	}
+	if err := removeEarlier(opts.out); err != nil {
+		return err
+	}
 	source, err := describeSource(ctx, opts.repository)
 	if err != nil {
 		return err

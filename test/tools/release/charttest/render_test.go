@@ -158,7 +158,10 @@ func TestToggles(t *testing.T) {
 		{"namespace of the sources", "sourceNamespace.create=false", "Namespace ", true},
 		{"disruption budget", "manager.podDisruptionBudget.enabled=false", "PodDisruptionBudget ", true},
 		{"priority class", "agent.priorityClass.create=false", "PriorityClass ", true},
+		{"priority class of Kubernetes", "agent.priorityClass.name=system-node-critical", "PriorityClass ", true},
+		{"right to label nodes", "manager.nodeLabels=false", "ClusterRole /cloudimage-manager-node-labels", true},
 		{"network policies", "networkPolicy.enabled=false", "NetworkPolicy ", true},
+		{"network policy of the uninstall", "networkPolicy.managerEgress[0].ports[0].port=6443", "NetworkPolicy " + namespace + "/cloudimage-uninstall", false},
 		{"pod monitors", "podMonitor.enabled=true,metrics.secure=false", "PodMonitor ", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -208,6 +211,28 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
+// TestNamespaceOfTheSameName: the release may be where another installation would have its sources.
+func TestNamespaceOfTheSameName(t *testing.T) {
+	t.Parallel()
+	out, err := helm(t.Context(), t, "", "template", release, built.chart, "--namespace", "cloudimage-sources", "--set", "sourceNamespace.name=origins")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"ServiceAccount cloudimage-sources/cloudimage-agent", "Role origins/cloudimage-agent"} {
+		if objects(t, out)[want] == nil {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
+// TestPlainMetricsNeedNoCertificate: the programs refuse a certificate that they would not show.
+func TestPlainMetricsNeedNoCertificate(t *testing.T) {
+	t.Parallel()
+	if out := template(t, "--set", "metrics.secure=false,metrics.certSecret=metrics-tls"); strings.Contains(out, "metrics-cert-dir") {
+		t.Error("a certificate is passed to programs that serve plain HTTP")
+	}
+}
+
 func TestDigestGoesBeforeTag(t *testing.T) {
 	t.Parallel()
 	digest := "sha256:" + strings.Repeat("ab", 32)
@@ -246,7 +271,9 @@ func TestSchemaIsClosed(t *testing.T) {
 				}
 			}
 			for key, child := range node {
-				walk(path+"/"+key, child)
+				if key != "if" { // a condition refuses nothing by itself
+					walk(path+"/"+key, child)
+				}
 			}
 		}
 	}
