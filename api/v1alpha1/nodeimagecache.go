@@ -133,8 +133,8 @@ type NodeImageCacheStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// StorageStatus is the room of a store's filesystem, in bytes. It is written
-// along with other changes, never for its own sake.
+// StorageStatus is the room of a store's filesystem, in bytes. What is free is
+// written along with other changes, never for its own sake.
 type StorageStatus struct {
 	// capacityBytes is the size of the filesystem.
 	// +optional
@@ -178,6 +178,7 @@ type ImageStatus struct {
 	// digest of the bytes on the disk; only with state Ready.
 	// +optional
 	// +kubebuilder:validation:MaxLength=71
+	// +kubebuilder:validation:Pattern=`^(sha256:[a-f0-9]{64})?$`
 	Digest string `json:"digest,omitempty"`
 	// sizeBytes is the size of the image, once it is known.
 	// +optional
@@ -194,6 +195,7 @@ type ImageStatus struct {
 	// reason of a failure: one of the documented reasons.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^([A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?)?$`
 	Reason string `json:"reason,omitempty"`
 	// message says what happened and what to do.
 	// +optional
@@ -202,6 +204,9 @@ type ImageStatus struct {
 	// bytesCompleted is how much of a running pull is on the disk.
 	// +optional
 	BytesCompleted int64 `json:"bytesCompleted,omitempty"`
+	// bytesHashed is how much of a running pull was read back from the disk and hashed.
+	// +optional
+	BytesHashed int64 `json:"bytesHashed,omitempty"`
 	// attempts is how many pulls were started for this revision.
 	// +optional
 	Attempts int32 `json:"attempts,omitempty"`
@@ -217,7 +222,7 @@ type ImageStatus struct {
 	// averageBytesPerSecond is the rate of the last successful pull.
 	// +optional
 	AverageBytesPerSecond int64 `json:"averageBytesPerSecond,omitempty"`
-	// resumedBytes is how much of the last pull was on the disk from an earlier attempt.
+	// resumedBytes is how much of the last pull, running or not, was on the disk from an earlier attempt.
 	// +optional
 	ResumedBytes int64 `json:"resumedBytes,omitempty"`
 }

@@ -130,6 +130,7 @@ func TestExplain(t *testing.T) {
 		{"failed", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Failed", Reason: "NotFound", Message: "404"}), "NotFound: 404\nkubectl cloudimage retry debian"},
 		{"removing", nil, plain, assigned("Remove", v1alpha1.ImageStatus{}), "was told to drop it"},
 		{"unanswered", nil, plain, assigned("Pull", v1alpha1.ImageStatus{}), "has not answered"},
+		{"begins", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Pending"}), "waits for other pulls of the node"},
 		{"waits for a slot", nil, plain, assigned("Hold", v1alpha1.ImageStatus{}), "2 nodes pull now, and spec.rollout.maxConcurrentNodes is 10"},
 		{"suspended", func(i *v1alpha1.CloudImage) { i.Spec.Suspend = true }, plain, assigned("Hold", v1alpha1.ImageStatus{}), "spec.suspend is true"},
 		{"stopped", func(i *v1alpha1.CloudImage) {

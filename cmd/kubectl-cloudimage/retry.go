@@ -12,7 +12,7 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
 
-// retry asks for a new rollout of the same spec. Nodes that hold the verified bytes adopt them and fetch nothing.
+// retry asks for a new rollout of the same spec. Nodes that hold bytes of its digest adopt them and fetch nothing.
 func retry(ctx context.Context, c client.Client, name string, w io.Writer) error {
 	image, err := getImage(ctx, c, name)
 	if err != nil {
@@ -23,7 +23,11 @@ func retry(ctx context.Context, c client.Client, name string, w io.Writer) error
 	if err := c.Patch(ctx, image, client.MergeFrom(before), client.FieldOwner("kubectl-cloudimage")); err != nil {
 		return fmt.Errorf("set the annotation %s: %w", v1alpha1.RequestedAtAnnotation, err)
 	}
-	fmt.Fprintf(w, "%s is rolled out anew; nodes that hold its bytes keep them.\nFollow it with: kubectl cloudimage watch %s\n", name, name)
+	held := "nodes that hold its bytes keep them"
+	if image.Spec.Digest == "" {
+		held = "its spec gives no digest, so that one node downloads it again to find that"
+	}
+	fmt.Fprintf(w, "%s is rolled out anew; %s.\nFollow it with: kubectl cloudimage watch %s\n", name, held, name)
 	if image.Spec.Suspend {
 		fmt.Fprintln(w, "Nothing will be pulled while spec.suspend is true.")
 	}

@@ -35,6 +35,7 @@ type row struct {
 	attempts int32
 	reason   string
 	message  string
+	seen     bool // the agent has the order, and has not begun
 }
 
 // rowsOf are the nodes that an image was assigned to, those that need attention first.
@@ -97,7 +98,7 @@ func (r *row) take(order *v1alpha1.AssignedImage, report *v1alpha1.ImageStatus, 
 	case v1alpha1.StateFailed:
 		r.state = stateFailed
 	default:
-		r.state = unstarted(order)
+		r.state, r.seen = unstarted(order), true
 	}
 }
 

@@ -9,9 +9,11 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/term"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -26,32 +28,41 @@ const redraw = 500 * time.Millisecond
 
 // watch draws one image's nodes, or all images, again whenever something changes, until ctx ends.
 func watch(ctx context.Context, config *rest.Config, scheme *runtime.Scheme, names []string, all bool, w io.Writer) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	objects := []client.Object{&v1alpha1.CloudImage{}}
 	byObject := map[client.Object]cache.ByObject{}
 	if len(names) > 0 {
 		objects = append(objects, &v1alpha1.NodeImageCache{})
 		byObject[objects[1]] = cache.ByObject{Transform: keepOnly(names[0])}
 	}
-	informers, err := cache.New(config, cache.Options{Scheme: scheme, ByObject: byObject, DefaultTransform: cache.TransformStripManagedFields()})
+	var synced atomic.Bool
+	informers, err := cache.New(config, cache.Options{
+		Scheme: scheme, ByObject: byObject, DefaultTransform: cache.TransformStripManagedFields(),
+		DefaultWatchErrorHandler: func(_ context.Context, _ *toolscache.Reflector, err error) {
+			if !synced.Load() || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+				cancel(err) // else it is tried again, as after a restart of the API server
+			}
+		},
+	})
 	if err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = informers.Start(ctx) // what it could say, the first list said
+		_ = informers.Start(ctx) // it only ends with ctx
 	}()
-	defer func() { cancel(); <-ended }()
+	defer func() { cancel(nil); <-ended }()
 	changed, err := subscribe(ctx, informers, objects)
 	if err != nil {
 		return err
 	}
 	// An informer that is asked for before the cache has started comes at once, and empty.
 	if !informers.WaitForCacheSync(ctx) {
-		return nil // the person went away
+		return fmt.Errorf("watch: %w", context.Cause(ctx))
 	}
+	synced.Store(true)
 	return draw(ctx, w, changed, func(picture io.Writer) error { return paint(ctx, informers, names, all, picture) })
 }
 
@@ -77,7 +88,7 @@ func subscribe(ctx context.Context, informers cache.Informers, objects []client.
 		}
 	}
 	for _, object := range objects {
-		informer, err := informers.GetInformer(ctx, object)
+		informer, err := informers.GetInformer(ctx, object, cache.BlockUntilSynced(false))
 		if err != nil {
 			return nil, fmt.Errorf("watch the %T: %w", object, err)
 		}
@@ -125,12 +136,12 @@ func draw(ctx context.Context, w io.Writer, changed <-chan struct{}, paint func(
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("watch: %w", context.Cause(ctx))
 		case <-changed:
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("watch: %w", context.Cause(ctx))
 		case <-ticker.C:
 		}
 	}

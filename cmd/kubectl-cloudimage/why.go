@@ -95,10 +95,16 @@ func (f facts) explainRow(r row) []string {
 	case stateRemoving:
 		return []string{head, "The agent was told to drop it; the entry goes once it has."}
 	case statePending:
-		return []string{head, "The agent was told to pull and has not answered. See whether its Pod is ready: " +
-			"kubectl get pods --all-namespaces --selector app.kubernetes.io/component=node-agent --field-selector spec.nodeName=" + f.name}
+		if r.seen {
+			return []string{head, strings.TrimSpace("The agent has the order and looks at what lies on its disk, or waits for other pulls of the node to end. " + r.message)}
+		}
+		return []string{head, "The agent was told to pull and has not answered. " + f.lookAtThePod()}
 	}
-	return []string{head, f.waiting(r)}
+	return []string{head, f.waiting(r), "A node whose agent is away gets no turn. " + f.lookAtThePod()}
+}
+
+func (f facts) lookAtThePod() string {
+	return "See whether its Pod is ready: kubectl get pods --all-namespaces --selector app.kubernetes.io/component=node-agent --field-selector spec.nodeName=" + f.name
 }
 
 // waiting says what a node without a slot waits for.

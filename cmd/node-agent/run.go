@@ -186,7 +186,8 @@ func (a *agent) Start(ctx context.Context) error {
 	if store == nil {
 		return nil
 	}
-	defer func() { _ = store.Close() }() // nothing is pending: every pull syncs what it publishes
+	// The reporter may look at the store until the process ends, which lets go of it; nothing is pending, because every pull syncs
+	// what it publishes.
 	a.logger.Info("store opened", "path", a.opts.store)
 	if _, err := store.DiscardPartials(time.Now().Add(-partialsKept)); err != nil {
 		a.logger.Error(err, "old partial data could not be removed")

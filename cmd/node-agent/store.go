@@ -27,7 +27,7 @@ type nodeStore struct {
 var _ controller.Store = (*nodeStore)(nil)
 
 // Pull implements controller.Store.
-func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(int64)) (controller.Pulled, error) {
+func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(controller.Progress)) (controller.Pulled, error) {
 	request, err := n.request(image)
 	if err != nil {
 		return controller.Pulled{}, err
@@ -42,7 +42,7 @@ func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, prog
 	defer transfer.End()
 	result, err := n.store.Pull(ctx, request, func(p pull.Progress) {
 		transfer.Observe(p.TransferredBytes, p.Retries, p.Connections)
-		progress(p.BytesCompleted)
+		progress(controller.Progress{Total: p.TotalBytes, Completed: p.BytesCompleted, Hashed: p.HashedBytes, Resumed: p.ResumedBytes})
 	})
 	return pulled(result), cause(err)
 }

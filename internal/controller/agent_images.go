@@ -14,7 +14,7 @@ import (
 
 // Images carries out the orders of one node: one goroutine an image, which pulls,
 // adopts or removes it and tries again after failures. Neither Sync nor Statuses
-// waits for a disk or a network.
+// waits for a network, or for the bytes of an image.
 type Images struct {
 	ImagesOptions
 	store   Store
@@ -43,6 +43,8 @@ type entry struct {
 	status v1alpha1.ImageStatus
 	cancel context.CancelFunc
 	lost   string // why bytes that were ready have to be fetched again
+	// adopting: its worker hashes bytes that lie on the disk.
+	adopting bool
 }
 
 // ImagesOptions are what Images needs besides the store.
@@ -95,8 +97,8 @@ func (im *Images) Sync(orders []v1alpha1.AssignedImage, reported []v1alpha1.Imag
 	listed := map[string]bool{}
 	for _, order := range orders {
 		listed[order.Name] = true
-		if e := im.entries[order.Name]; e != nil && sameWork(e.order, order) {
-			e.order = order // its limits count from the next attempt on
+		if e := im.entries[order.Name]; e != nil && (sameWork(e.order, order) || e.adopting && sameBytes(e.order, order)) {
+			e.order = order // its limits count from the next attempt on, and its action once the bytes are hashed
 			continue
 		}
 		im.start(order, statusNamed(reported, order.Name))
@@ -125,6 +127,11 @@ func (im *Images) keep() {
 // limit must not restart a pull that runs.
 func sameWork(a, b v1alpha1.AssignedImage) bool {
 	return a.Revision == b.Revision && a.Action == b.Action && a.Digest == b.Digest && a.Retry == b.Retry
+}
+
+// sameBytes tells whether two orders want the same bytes, to be pulled or not.
+func sameBytes(a, b v1alpha1.AssignedImage) bool {
+	return a.Revision == b.Revision && a.Digest == b.Digest && a.Action != v1alpha1.ActionRemove && b.Action != v1alpha1.ActionRemove
 }
 
 // dropUnlisted removes, after a restart, the links of images that went from the
@@ -172,6 +179,7 @@ func (im *Images) forget(name string, e *entry) {
 // spawn runs work as the worker of an image, after the one before has ended.
 func (im *Images) spawn(name string, e *entry, work func(context.Context)) {
 	ctx, cancel := context.WithCancel(im.ctx)
+	e.adopting = false
 	before, done := im.tails[name], make(chan struct{})
 	e.cancel, im.tails[name] = cancel, done
 	im.workers.Go(func() {

@@ -29,6 +29,7 @@ type memoryStore struct {
 	most    int   // pulls that ran at the same time
 	limit   int32 // connections of the last pull
 	adopts  int
+	hashing time.Duration // of an adoption
 	room    Room
 	broken  error // why the store is not usable; pulls fail then at once
 	kept    []string
@@ -39,7 +40,7 @@ type reasonError string
 func (e reasonError) Error() string  { return "it went wrong" }
 func (e reasonError) Reason() string { return string(e) }
 
-func (m *memoryStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(int64)) (Pulled, error) {
+func (m *memoryStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(Progress)) (Pulled, error) {
 	m.mu.Lock()
 	m.pulls++
 	m.running++
@@ -50,7 +51,7 @@ func (m *memoryStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, pr
 		err, m.fails = m.fails[0], m.fails[1:]
 	}
 	m.mu.Unlock()
-	progress(1 << 20)
+	progress(Progress{Completed: 1 << 20})
 	slept := sleep(ctx, time.Minute)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -72,10 +73,16 @@ func (m *memoryStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, pr
 	return Pulled{Digest: digest, SizeBytes: 5 << 20, AverageBytesPerSecond: 1 << 20}, nil
 }
 
-func (m *memoryStore) Adopt(_ context.Context, image v1alpha1.AssignedImage) (Pulled, error) {
+func (m *memoryStore) Adopt(ctx context.Context, image v1alpha1.AssignedImage) (Pulled, error) {
+	m.mu.Lock()
+	m.adopts++
+	takes := m.hashing
+	m.mu.Unlock()
+	if !sleep(ctx, takes) {
+		return Pulled{}, ctx.Err()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.adopts++
 	if !m.blobs[image.Digest] {
 		return Pulled{}, ErrNotOnDisk
 	}
@@ -426,6 +433,31 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+// TestHashGoesOnWhateverItsSlot: the manager takes slots from nodes without a new byte, and gives them back.
+func TestHashGoesOnWhateverItsSlot(t *testing.T) {
+	t.Parallel()
+	for name, onDisk := range map[string]bool{"right": true, "gone": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			withImages(t, 1, func(im *Images, m *memoryStore) {
+				m.blobs[digestA], m.hashing = onDisk, time.Hour
+				for _, action := range []v1alpha1.ImageAction{v1alpha1.ActionPull, v1alpha1.ActionHold, v1alpha1.ActionPull} {
+					im.Sync([]v1alpha1.AssignedImage{order("a", digestA, action)}, nil)
+					time.Sleep(20 * time.Minute)
+				}
+				time.Sleep(5 * time.Minute)
+				pulls := 1 // after the last order
+				if onDisk {
+					pulls = 0
+				}
+				if got := im.Statuses()[0]; got.State != v1alpha1.StateReady || m.adopted() != 1 || m.pulled() != pulls {
+					t.Errorf("%+v, hashed %d times, pulled %d times", got, m.adopted(), m.pulled())
+				}
+			})
+		})
+	}
+}
+
 func TestWorthOfAStatus(t *testing.T) {
 	t.Parallel()
 	base := v1alpha1.NodeImageCacheStatus{
@@ -438,8 +470,11 @@ func TestWorthOfAStatus(t *testing.T) {
 		orders []v1alpha1.AssignedImage
 		want   worth
 	}{
-		"nothing":                  {func(*v1alpha1.NodeImageCacheStatus) {}, nil, worthNothing},
-		"free space":               {func(s *v1alpha1.NodeImageCacheStatus) { s.Storage.AvailableBytes = 40 }, nil, worthNothing},
+		"nothing":    {func(*v1alpha1.NodeImageCacheStatus) {}, nil, worthNothing},
+		"free space": {func(s *v1alpha1.NodeImageCacheStatus) { s.Storage.AvailableBytes, s.Storage.CapacityBytes = 40, 90 }, nil, worthNothing},
+		"a resume": {func(s *v1alpha1.NodeImageCacheStatus) {
+			s.Images[0].SizeBytes, s.Images[0].BytesHashed, s.Images[0].ResumedBytes = 9, 3, 5
+		}, nil, worthLater},
 		"generation":               {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration = 4 }, nil, worthNothing},
 		"generation with a remove": {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration = 4 }, []v1alpha1.AssignedImage{order("b", digestA, remove)}, worthNow},
 		"progress":                 {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].BytesCompleted = 9 }, nil, worthLater},

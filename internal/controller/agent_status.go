@@ -57,20 +57,21 @@ type worth int
 const (
 	// worthNothing: nothing changed that anybody waits for.
 	worthNothing worth = iota
-	// worthLater: only the progress of pulls changed.
+	// worthLater: only the progress of pulls changed, or what the store holds.
 	worthLater
 	// worthNow: a state changed, or an order to remove was seen.
 	worthNow
 )
 
 // worthOf compares a status with the written one. Free space changes all the time
-// and is never a reason to write; nor is a generation by itself, unless the
-// manager waits for it, which it does for orders to remove.
+// and is never a reason to write, nor is the size of a filesystem, which follows
+// from free space on some; nor is a generation by itself, unless the manager waits
+// for it, which it does for orders to remove.
 func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.AssignedImage) worth {
 	written, next = *written.DeepCopy(), *next.DeepCopy()
 	removes := slices.ContainsFunc(orders, func(o v1alpha1.AssignedImage) bool { return o.Action == v1alpha1.ActionRemove })
 	for _, s := range []*v1alpha1.NodeImageCacheStatus{&written, &next} {
-		s.Storage.AvailableBytes = 0
+		s.Storage.AvailableBytes, s.Storage.CapacityBytes = 0, 0
 		if !removes {
 			s.ObservedGeneration = 0
 		}
@@ -81,8 +82,8 @@ func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.Assi
 	for _, s := range []*v1alpha1.NodeImageCacheStatus{&written, &next} {
 		s.Storage = v1alpha1.StorageStatus{}
 		for i := range s.Images {
-			if s.Images[i].State == v1alpha1.StatePulling {
-				s.Images[i].BytesCompleted = 0
+			if image := &s.Images[i]; image.State == v1alpha1.StatePulling {
+				image.SizeBytes, image.BytesCompleted, image.BytesHashed, image.ResumedBytes = 0, 0, 0, 0
 			}
 		}
 	}

@@ -18,11 +18,19 @@ type Store interface {
 // Puller brings images onto the disk. An error tells its reason, see reasonOf.
 type Puller interface {
 	// Pull fetches what is missing of an image, verifies it on disk and links it.
-	// It reports the bytes that are complete as they grow.
-	Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(bytes int64)) (Pulled, error)
+	// It reports how far it is.
+	Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(Progress)) (Pulled, error)
 	// Adopt verifies and links bytes that lie on the disk already; ErrNotOnDisk if
 	// there are none of that digest.
 	Adopt(ctx context.Context, image v1alpha1.AssignedImage) (Pulled, error)
+}
+
+// Progress is how far a pull is, in bytes of the image.
+type Progress struct {
+	Total     int64 // 0 while unknown
+	Completed int64 // on the disk
+	Hashed    int64 // of these, read back
+	Resumed   int64 // of these, from an earlier attempt
 }
 
 // Shelf is what lies on the disk.

@@ -23,14 +23,13 @@ func (im *Images) carryOut(ctx context.Context, order v1alpha1.AssignedImage) {
 			return im.pull(ctx, order)
 		})
 	})
-	if order.Action == v1alpha1.ActionPull {
-		im.awaitNewAccess(ctx, order, access)
-	}
+	im.awaitNewAccess(ctx, order, access)
 }
 
 // warm makes an image Ready, as far as its order allows.
 func (im *Images) warm(ctx context.Context, order v1alpha1.AssignedImage, pull func() error) error {
 	err := im.adopt(ctx, order)
+	order = im.latest(ctx, order)
 	pulls := order.Action == v1alpha1.ActionPull
 	switch {
 	case err == nil:
@@ -73,7 +72,9 @@ func (im *Images) adopt(ctx context.Context, order v1alpha1.AssignedImage) error
 	if !acquire(ctx, im.adopts) {
 		return ctx.Err()
 	}
+	im.adopting(ctx, order.Name, true)
 	pulled, err := im.store.Adopt(ctx, order)
+	im.adopting(ctx, order.Name, false)
 	<-im.adopts
 	if err != nil {
 		return im.notAdopted(ctx, order, err)
@@ -104,7 +105,7 @@ func (im *Images) pull(ctx context.Context, order v1alpha1.AssignedImage) error 
 		return ctx.Err()
 	}
 	defer func() { <-im.pulls }()
-	order = im.latest(order)
+	order = im.latest(ctx, order)
 	lost := im.whyLost(order.Name)
 	im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) {
 		forgetBytes(s)
@@ -116,7 +117,7 @@ func (im *Images) pull(ctx context.Context, order v1alpha1.AssignedImage) error 
 	logger := im.Log.WithValues("cloudImage", order.Name, "revision", order.Revision)
 	logger.Info("pull started")
 	done := im.Metrics.pullStarted()
-	pulled, err := im.store.Pull(ctx, order, func(bytes int64) { im.progress(ctx, order.Name, bytes) })
+	pulled, err := im.store.Pull(ctx, order, func(p Progress) { im.progress(ctx, order.Name, p) })
 	done(pulled, err)
 	if err != nil {
 		logger.Info("pull ended without success", "reason", reasonOf(err), "message", err.Error(), "cancelled", ctx.Err() != nil)
@@ -131,21 +132,33 @@ func (im *Images) pull(ctx context.Context, order v1alpha1.AssignedImage) error 
 	return nil
 }
 
-// progress notes how many bytes are complete. It wakes nobody: the status writer
-// looks at running pulls by itself from time to time.
-func (im *Images) progress(ctx context.Context, name string, bytes int64) {
+// progress notes how far a pull is. It wakes nobody: the status writer looks at
+// running pulls by itself from time to time.
+func (im *Images) progress(ctx context.Context, name string, p Progress) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	if e := im.entries[name]; e != nil && ctx.Err() == nil {
-		e.status.BytesCompleted = bytes
+		e.status.SizeBytes = p.Total
+		e.status.BytesCompleted, e.status.BytesHashed, e.status.ResumedBytes = p.Completed, p.Hashed, p.Resumed
 	}
 }
 
-// succeed makes an image Ready, and lets the held images of the same digest adopt it.
+// adopting notes that an image's bytes are being hashed, which no order to hold
+// or to pull them begins anew.
+func (im *Images) adopting(ctx context.Context, name string, begins bool) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if e := im.entries[name]; e != nil && ctx.Err() == nil {
+		e.adopting = begins
+	}
+}
+
+// succeed makes an image Ready, and lets other images of the same digest adopt it
+// that are held or failed for good.
 func (im *Images) succeed(ctx context.Context, order v1alpha1.AssignedImage, pulled Pulled) {
 	im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) {
 		s.State, s.Reason, s.Message = v1alpha1.StateReady, "", ""
-		s.Digest, s.SizeBytes, s.BytesCompleted = pulled.Digest, pulled.SizeBytes, pulled.SizeBytes
+		s.Digest, s.SizeBytes, s.BytesCompleted, s.BytesHashed = pulled.Digest, pulled.SizeBytes, pulled.SizeBytes, 0
 		s.Format, s.VirtualSizeBytes = pulled.Format, pulled.VirtualSizeBytes
 	})
 	im.mu.Lock()
@@ -155,10 +168,12 @@ func (im *Images) succeed(ctx context.Context, order v1alpha1.AssignedImage, pul
 	}
 	im.keep()
 	for _, e := range im.entries {
-		if e.order.Action == v1alpha1.ActionHold && e.order.Digest == pulled.Digest && e.status.State != v1alpha1.StateReady {
-			held := e.order
+		ended := e.status.State == v1alpha1.StateFailed && classOf(e.status.Reason) == classTerminal
+		waits := e.order.Action == v1alpha1.ActionHold || e.order.Action == v1alpha1.ActionPull && ended
+		if waits && e.order.Digest == pulled.Digest && e.status.State != v1alpha1.StateReady {
+			waiting := e.order
 			e.cancel()
-			im.spawn(held.Name, e, func(ctx context.Context) { im.carryOut(ctx, held) })
+			im.spawn(waiting.Name, e, func(ctx context.Context) { im.carryOut(ctx, waiting) })
 		}
 	}
 }
@@ -228,11 +243,11 @@ func (im *Images) retry(ctx context.Context, order v1alpha1.AssignedImage, try f
 	}
 }
 
-// latest is the order as it reads now, if its limits were edited meanwhile.
-func (im *Images) latest(order v1alpha1.AssignedImage) v1alpha1.AssignedImage {
+// latest is the order as it reads now, for a worker that no other has replaced.
+func (im *Images) latest(ctx context.Context, order v1alpha1.AssignedImage) v1alpha1.AssignedImage {
 	im.mu.Lock()
 	defer im.mu.Unlock()
-	if e := im.entries[order.Name]; e != nil && sameWork(e.order, order) {
+	if e := im.entries[order.Name]; e != nil && ctx.Err() == nil {
 		return e.order
 	}
 	return order
@@ -260,7 +275,7 @@ func fail(s *v1alpha1.ImageStatus, err error) {
 // forgetBytes clears what is only true of an image that is Ready.
 func forgetBytes(s *v1alpha1.ImageStatus) {
 	s.Digest, s.SizeBytes, s.Format, s.VirtualSizeBytes = "", 0, "", 0
-	s.BytesCompleted, s.AverageBytesPerSecond, s.ResumedBytes, s.CompletionTime = 0, 0, 0, nil
+	s.BytesCompleted, s.BytesHashed, s.AverageBytesPerSecond, s.ResumedBytes, s.CompletionTime = 0, 0, 0, 0, nil
 }
 
 // acquire takes a token, and tells whether it could before the context ended.

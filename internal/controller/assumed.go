@@ -32,8 +32,8 @@ func (a *assumed) forget(name string) { delete(a.objects, name) }
 
 // overlay puts what was written over what the informer shows, and forgets what it
 // has caught up with. Generations of one UID are comparable: they count the
-// writes of the spec.
-func (a *assumed) overlay(s Snapshot, now time.Time) {
+// writes of the spec. It returns when the first belief ends; zero if there is none.
+func (a *assumed) overlay(s Snapshot, now time.Time) (next time.Time) {
 	for name, written := range a.objects {
 		shown := s.Caches[name]
 		switch {
@@ -43,6 +43,8 @@ func (a *assumed) overlay(s Snapshot, now time.Time) {
 			a.forget(name)
 		default:
 			s.Caches[name] = written.object
+			next = earliest(next, written.until)
 		}
 	}
+	return next
 }

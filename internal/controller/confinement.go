@@ -48,6 +48,8 @@ func (c Confinement) policyProblem(spec *admissionv1.ValidatingAdmissionPolicySp
 	switch {
 	case spec.FailurePolicy != nil && *spec.FailurePolicy != admissionv1.Fail:
 		return fmt.Errorf("lets requests pass that it cannot judge: its failurePolicy is %s", *spec.FailurePolicy)
+	case spec.ParamKind != nil:
+		return errors.New("depends on parameters, which its bindings may not have: it has a paramKind")
 	case !covers(spec.MatchConstraints):
 		return errors.New("does not look at every operation on nodeimagecaches and nodeimagecaches/status")
 	case slices.ContainsFunc(spec.MatchConditions, func(m admissionv1.MatchCondition) bool { return !sameExpression(m.Expression, agents) }):

@@ -104,7 +104,9 @@ func TestAssumedCoversAStaleInformer(t *testing.T) {
 			if tt.shown != nil {
 				s.Caches["n"] = tt.shown
 			}
-			a.overlay(s, now.Add(tt.after))
+			if next := a.overlay(s, now.Add(tt.after)); next.IsZero() != tt.forgot {
+				t.Errorf("the belief ends at %s", next)
+			}
 			got := int64(0)
 			if s.Caches["n"] != nil {
 				got = s.Caches["n"].Generation

@@ -52,8 +52,8 @@ func checkReady(t *testing.T, image *v1alpha1.CloudImage) {
 	good := false
 	switch ready.Status {
 	case metav1.ConditionTrue:
-		good = !reconciling && !stalled && (ready.Reason == v1alpha1.ReasonWarmed || ready.Reason == v1alpha1.ReasonNoNodes) &&
-			image.Status.LastWarmedTime != nil
+		warmed := ready.Reason == v1alpha1.ReasonWarmed && image.Status.LastWarmedTime != nil
+		good = !reconciling && !stalled && (warmed || ready.Reason == v1alpha1.ReasonNoNodes)
 	case metav1.ConditionFalse:
 		good = stalled || (reconciling && ready.Reason == v1alpha1.ReasonRemoving)
 	case metav1.ConditionUnknown:

@@ -82,7 +82,7 @@ func (m Memory) notReadySince(node Node, now time.Time) time.Time {
 func (m Memory) progressOf(key pullKey, order *v1alpha1.AssignedImage, status *v1alpha1.ImageStatus, now time.Time) progress {
 	seen := progress{revision: order.Revision, retry: order.Retry, since: now}
 	if status != nil && status.Revision == order.Revision {
-		seen.bytes = status.BytesCompleted
+		seen.bytes = status.BytesCompleted + status.BytesHashed // a resume reads for a while before it fetches
 	}
 	last, ok := m.progress[key]
 	if !ok || last.revision != seen.revision {

@@ -20,11 +20,12 @@ func orderFor(v *imageView, action v1alpha1.ImageAction) v1alpha1.AssignedImage 
 	}
 }
 
-// values copies orders, to be written.
+// values copies orders, to be written: the answer to a write is decoded into
+// what was written, and the orders share much with the informers' objects.
 func values(orders []*v1alpha1.AssignedImage) []v1alpha1.AssignedImage {
 	copied := make([]v1alpha1.AssignedImage, len(orders))
 	for i, order := range orders {
-		copied[i] = *order
+		copied[i] = *order.DeepCopy()
 	}
 	return copied
 }

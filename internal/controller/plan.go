@@ -62,10 +62,13 @@ func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 		p.views = append(p.views, viewImage(image, s, m, now))
 	}
 	leaveOut(p.views, s)
+	kept := keptOrders{deleting: deleting, unreadable: map[string]bool{}, young: len(p.AddFinalizer) > 0}
 	for i := range p.views {
-		p.planImage(&p.views[i], m, now, orders)
+		view := &p.views[i]
+		kept.unreadable[view.image.Name] = view.selector != nil
+		p.planImage(view, m, now, orders)
 	}
-	p.planNodes(s, orders, deleting, m, now)
+	p.planNodes(s, orders, kept, m, now)
 	for _, image := range s.Images {
 		if deleting[image.Name] != nil && p.removing[image.Name] == 0 &&
 			controllerutil.ContainsFinalizer(image, v1alpha1.Finalizer) {
@@ -100,8 +103,20 @@ func (p *Plan) planImage(view *imageView, m Memory, now time.Time, orders orders
 	p.tallies[revisionKey{view.image.Name, view.revision}] = decided.tally
 }
 
+// keptOrders says which orders of earlier passes stay, changed or not.
+type keptOrders struct {
+	// deleting are the images that are being deleted, by name.
+	deleting map[string]*v1alpha1.CloudImage
+	// unreadable are the names of images whose selector cannot be used: a typing
+	// error must not make nodes forget them.
+	unreadable map[string]bool
+	// young: images without any order yet may name bytes that others are about to
+	// give up, as after a rename. Nothing new is removed in such a pass.
+	young bool
+}
+
 // planNodes compares the orders of every node with what is written.
-func (p *Plan) planNodes(s Snapshot, orders ordersByNode, deleting map[string]*v1alpha1.CloudImage, m Memory, now time.Time) {
+func (p *Plan) planNodes(s Snapshot, orders ordersByNode, kept keptOrders, m Memory, now time.Time) {
 	for _, node := range s.Nodes {
 		if at, ok := m.unavailableAt(node.Name); ok && now.Before(at) {
 			p.Next = earliest(p.Next, at)
@@ -116,7 +131,7 @@ func (p *Plan) planNodes(s Snapshot, orders ordersByNode, deleting map[string]*v
 			p.Replace = append(p.Replace, cache)
 		default:
 			at, gone := m.unavailableAt(node.Name)
-			images := p.addRemovals(cache, orders[node.Name], deleting, gone && !now.Before(at))
+			images := p.addKept(cache, orders[node.Name], kept, gone && !now.Before(at))
 			if !sameOrders(cache.Spec.Images, images) {
 				p.Update = append(p.Update, Orders{Node: node, Cache: cache, Images: values(images)})
 			}
@@ -124,24 +139,28 @@ func (p *Plan) planNodes(s Snapshot, orders ordersByNode, deleting map[string]*v
 	}
 }
 
-// addRemovals adds the orders to remove: those of images that are being deleted,
-// and earlier ones that the node has not carried out, even if the image is gone.
-func (p *Plan) addRemovals(cache *v1alpha1.NodeImageCache, images []*v1alpha1.AssignedImage, deleting map[string]*v1alpha1.CloudImage, unavailable bool) []*v1alpha1.AssignedImage {
+// addKept adds the orders that stay as they are, and those to remove: of images
+// that are being deleted, and earlier ones that the node has not carried out, even
+// if the image is gone.
+func (p *Plan) addKept(cache *v1alpha1.NodeImageCache, images []*v1alpha1.AssignedImage, kept keptOrders, unavailable bool) []*v1alpha1.AssignedImage {
 	ordered := len(images)
 	for i := range cache.Spec.Images {
 		order := &cache.Spec.Images[i]
 		if _, found := find(ordered, order.Name, func(i int) string { return images[i].Name }); found {
 			continue
 		}
-		image := deleting[order.Name]
-		if order.Action != v1alpha1.ActionRemove && (image == nil || image.Spec.DeletionPolicy == v1alpha1.DeletionRetain) {
+		if kept.unreadable[order.Name] {
+			images = append(images, order)
 			continue
 		}
-		if order.Action == v1alpha1.ActionRemove && dropped(cache, order.Name) {
+		image := kept.deleting[order.Name]
+		if !removes(cache, order, image) {
 			continue
 		}
 		removal := *order
-		removal.Action = v1alpha1.ActionRemove
+		if !kept.young {
+			removal.Action = v1alpha1.ActionRemove
+		}
 		images = append(images, &removal)
 		if image != nil && !unavailable {
 			if p.removing[image.Name]++; p.removing[image.Name] == 1 {
@@ -153,6 +172,15 @@ func (p *Plan) addRemovals(cache *v1alpha1.NodeImageCache, images []*v1alpha1.As
 		slices.SortFunc(images, func(a, b *v1alpha1.AssignedImage) int { return cmp.Compare(a.Name, b.Name) })
 	}
 	return images
+}
+
+// removes tells whether a node is to remove an image that is not assigned to it
+// any more. The image is nil when it is gone.
+func removes(cache *v1alpha1.NodeImageCache, order *v1alpha1.AssignedImage, image *v1alpha1.CloudImage) bool {
+	if order.Action == v1alpha1.ActionRemove {
+		return !dropped(cache, order.Name)
+	}
+	return image != nil && image.Spec.DeletionPolicy != v1alpha1.DeletionRetain
 }
 
 // dropped tells whether a node has carried out the order to remove an image: it

@@ -2,7 +2,9 @@ package controller
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -390,5 +392,118 @@ func BenchmarkPlan5000Nodes50Images(b *testing.B) {
 		for i := range plan.views {
 			summarize(&plan.views[i], &plan.rollouts[i], w.now)
 		}
+	}
+}
+
+// TestRenameKeepsTheBytes deletes an image and applies another one of the same digest
+// in one look: nodes must hear of the second before they are told to remove the first.
+func TestRenameKeepsTheBytes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	old := w.apply("debian", nil)
+	w.settle()
+	for _, node := range w.s.Nodes {
+		w.report(node.Name, "debian", ready(digestA))
+	}
+	w.settle()
+	renamed := w.apply("trixie", func(i *v1alpha1.CloudImage) { i.Finalizers = nil })
+	old.DeletionTimestamp = &metav1.Time{Time: w.now}
+	actions := func() (all []v1alpha1.ImageAction) {
+		w.pass()
+		for _, order := range w.s.Caches["node-000"].Spec.Images {
+			all = append(all, order.Action)
+		}
+		return all
+	}
+	if got := actions(); !slices.Equal(got, []v1alpha1.ImageAction{v1alpha1.ActionPull}) {
+		t.Errorf("before the new image has its finalizer the orders are %v", got)
+	}
+	if !slices.Contains(w.s.Images, old) {
+		t.Error("the old image went before the nodes dropped it")
+	}
+	renamed.Finalizers = []string{v1alpha1.Finalizer}
+	if got := actions(); !slices.Equal(got, []v1alpha1.ImageAction{v1alpha1.ActionRemove, v1alpha1.ActionPull}) {
+		t.Errorf("then they are %v", got)
+	}
+}
+
+// TestUnreadableSelectorKeepsOrders: a typing error must not make nodes forget an image.
+func TestUnreadableSelectorKeepsOrders(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	image := w.apply("debian", nil)
+	w.settle()
+	before := w.s.Caches["node-000"]
+	image.Spec.NodeSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "pool", Operator: "in", Values: []string{"vms"}}}}
+	w.settle()
+	if w.s.Caches["node-000"] != before {
+		t.Errorf("the orders became %+v", w.s.Caches["node-000"].Spec.Images)
+	}
+	if ready := readyOf(&image.Status); ready.Reason != v1alpha1.ReasonInvalidNodeSelector {
+		t.Errorf("Ready is %+v", ready)
+	}
+	image.DeletionTimestamp = &metav1.Time{Time: w.now}
+	w.pass()
+	if got := w.s.Caches["node-000"].Spec.Images; len(got) != 1 || got[0].Action != v1alpha1.ActionRemove {
+		t.Errorf("its deletion orders %+v", got)
+	}
+}
+
+// TestStalledNodeAndItsSuccessorDoNotOverlap: the first may be about to begin.
+func TestStalledNodeAndItsSuccessorDoNotOverlap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	one := intstr.FromInt32(1)
+	w.apply("debian", func(i *v1alpha1.CloudImage) { i.Spec.Rollout.MaxConcurrentNodes = &one })
+	w.settle()
+	first := w.granted("debian")
+	w.now = w.now.Add(stalledAfter)
+	w.pass()
+	if got := w.granted("debian"); len(got) != 0 {
+		t.Errorf("%v pull in the pass that takes the slot from %v", got, first)
+	}
+	w.pass()
+	if got := w.granted("debian"); len(got) != 1 || got[0] == first[0] {
+		t.Errorf("then %v pull, want another node than %v", got, first)
+	}
+}
+
+// TestReportsOfOneNodeCannotStopTheImage: what the API server would refuse of an image must not come from a node.
+func TestReportsOfOneNodeCannotStopTheImage(t *testing.T) {
+	t.Parallel()
+	w, image := broken(t, 6, v1alpha1.ReasonForbidden)
+	w.report("node-000", "debian", failed(""))
+	if len(w.granted("debian")) == 0 {
+		t.Fatal("nobody was granted")
+	}
+	liar := w.granted("debian")[0]
+	statusIn(w.s.Caches[liar], "debian").Retry = math.MaxInt32
+	w.settle()
+	for _, failure := range image.Status.Failures {
+		if failure.Reason == "" {
+			t.Errorf("failure without a reason: %+v", failure)
+		}
+	}
+	w.now = w.now.Add(probeEvery)
+	w.settle()
+	highest := int32(0)
+	for _, cache := range w.s.Caches {
+		highest = max(highest, orderIn(cache, "debian").Retry)
+	}
+	if highest != 1 {
+		t.Errorf("the next attempt has the number %d", highest)
+	}
+}
+
+// TestNoNodesIsNotWarm: it is Ready, so that pipelines go on, and was never warmed.
+func TestNoNodesIsNotWarm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	image := w.apply("debian", func(i *v1alpha1.CloudImage) {
+		i.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "gpu"}}
+	})
+	w.settle()
+	if image.Status.LastWarmedTime != nil || !isTrue(image.Status.Conditions, v1alpha1.ConditionReady) {
+		t.Errorf("status %+v", image.Status)
 	}
 }

@@ -52,7 +52,7 @@ func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	if p.written == nil {
 		p.written, p.statuses = newAssumed(), pace{}
 	}
-	p.written.overlay(snapshot, started)
+	believed := p.written.overlay(snapshot, started)
 	p.memory = p.memory.Observe(snapshot, started)
 	plan := MakePlan(snapshot, p.memory, started)
 	p.memory.tallies = plan.tallies
@@ -62,7 +62,7 @@ func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	err = errors.Join(p.writeOrders(ctx, &plan), p.writeFinalizers(ctx, &plan))
 	later, statusErr := p.writeStatuses(ctx, &plan, snapshot)
 	result := reconcile.Result{}
-	if next := earliest(plan.Next, later); !next.IsZero() {
+	if next := earliest(earliest(plan.Next, later), believed); !next.IsZero() {
 		result.RequeueAfter = max(time.Second, next.Sub(p.Now()))
 	}
 	p.rest.Store(int64(restAfter(p.Now().Sub(started))))
@@ -74,6 +74,9 @@ func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 func (p *Planner) writeOrders(ctx context.Context, plan *Plan) error {
 	var mu sync.Mutex
 	var failures []error
+	for _, cache := range plan.Replace {
+		p.written.forget(cache.Name) // what was written to it speaks of a machine that is gone, too
+	}
 	group := errgroup.Group{}
 	group.SetLimit(writers)
 	write := func(name string, do func() (*v1alpha1.NodeImageCache, error)) {

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"maps"
 	"time"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
@@ -25,13 +26,16 @@ type tally struct {
 	// failure, is known.
 	retry int32
 	since time.Time
+	// stalls counts, by node, how often it lost its slot without a new byte. It is
+	// never written to: a new count is a new map.
+	stalls map[string]int32
 }
 
 // tallyOf counts a revision again. A success after failures forgives them: the
 // breaker looks at those that come later.
 func (m Memory) tallyOf(v *imageView, now time.Time) tally {
 	last, known := m.tallies[revisionKey{v.image.Name, v.revision}]
-	seen := tally{retry: v.latest}
+	seen := tally{retry: v.latest, stalls: last.stalls}
 	failed := 0
 	for i := range v.nodes {
 		n := &v.nodes[i]
@@ -56,18 +60,39 @@ func (m Memory) tallyOf(v *imageView, now time.Time) tally {
 	return seen
 }
 
-// probe lets one node try again, if it is time, and tells whether it did. What
-// the bytes are does not heal, so nobody tries while that stops the rollout.
+// stalled counts one more stall of a node.
+func (t tally) stalled(node string) map[string]int32 {
+	stalls := maps.Clone(t.stalls)
+	if stalls == nil {
+		stalls = map[string]int32{}
+	}
+	stalls[node]++
+	return stalls
+}
+
+// probe lets one node try again, if it is time, and tells whether it did.
 func (r *rollout) probe(v *imageView, now time.Time) bool {
-	if r.tally.since.IsZero() || aboutContent(r.broken) {
+	next := r.nextProbe(v, now)
+	if next == nil {
 		return false
+	}
+	r.pull[next.node.Name] = true
+	r.retry[next.node.Name] = v.latest + 1
+	return true
+}
+
+// nextProbe is the node that may try again now; nil if there is none. What the
+// bytes are does not heal, so nobody tries while that stops the rollout.
+func (r *rollout) nextProbe(v *imageView, now time.Time) *nodeView {
+	if r.tally.since.IsZero() || aboutContent(r.broken) {
+		return nil
 	}
 	var next *nodeView
 	every := probeEvery
 	for i := range v.nodes {
 		n := &v.nodes[i]
 		if v.probes(n) {
-			return false // its outcome is awaited
+			return nil // its outcome is awaited
 		}
 		if !n.node.AgentReady || !n.failedTerminally() || !healable(n.status.Reason) {
 			continue
@@ -80,15 +105,13 @@ func (r *rollout) probe(v *imageView, now time.Time) bool {
 		}
 	}
 	if next == nil {
-		return false
+		return nil
 	}
 	if at := r.tally.since.Add(every); now.Before(at) {
 		r.wake(at)
-		return false
+		return nil
 	}
-	r.pull[next.node.Name] = true
-	r.retry[next.node.Name] = v.latest + 1
-	return true
+	return next
 }
 
 // triesBefore orders the nodes that may try again: those that know of a change
@@ -98,8 +121,8 @@ func triesBefore(a, b *nodeView) bool {
 	switch {
 	case changedA != changedB:
 		return changedA
-	case a.status.Retry != b.status.Retry:
-		return a.status.Retry < b.status.Retry
+	case a.tried != b.tried:
+		return a.tried < b.tried
 	default:
 		return byTurn(a, b) < 0
 	}

@@ -103,6 +103,34 @@ func TestRetryThatFailsLeavesTheRolloutStopped(t *testing.T) {
 	}
 }
 
+// TestNodesThatWaitLetOthersTryAgain: a full disk must not keep a corrected Secret from being tried.
+func TestNodesThatWaitLetOthersTryAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	one := intstr.FromInt32(1)
+	w.apply("debian", func(i *v1alpha1.CloudImage) { i.Spec.Rollout.MaxConcurrentNodes = &one })
+	w.settle()
+	forbidden := w.granted("debian")[0]
+	w.report(forbidden, "debian", failed(v1alpha1.ReasonForbidden))
+	w.settle()
+	for _, node := range w.granted("debian") {
+		if node != forbidden {
+			w.report(node, "debian", failed(v1alpha1.ReasonInsufficientSpace))
+		}
+	}
+	w.settle()
+	w.report(forbidden, "debian", func(s *v1alpha1.ImageStatus) { s.Reason = v1alpha1.ReasonCredentialsChanged })
+	w.now = w.now.Add(probeChangedEvery)
+	w.pass()
+	if got := w.retrying("debian"); len(got) != 0 {
+		t.Errorf("%v tries again before the slot is free", got)
+	}
+	w.settle()
+	if got := w.retrying("debian"); len(got) != 1 || got[0] != forbidden {
+		t.Errorf("%v tries again, want %s", got, forbidden)
+	}
+}
+
 func TestRetryThatSucceedsFreesTheRollout(t *testing.T) {
 	t.Parallel()
 	w, image := broken(t, 8, v1alpha1.ReasonForbidden)

@@ -43,6 +43,9 @@ func rollOut(v *imageView, m Memory, now time.Time) rollout {
 	if v.image.Spec.Suspend || v.selector != nil {
 		return r
 	}
+	for i := range v.nodes {
+		v.nodes[i].stalls = r.tally.stalls[v.nodes[i].node.Name]
+	}
 	held, waiting := r.keepSlots(v, m, now)
 	if v.digest == "" {
 		r.pin = mostHeldDigest(v)
@@ -51,8 +54,15 @@ func rollOut(v *imageView, m Memory, now time.Time) rollout {
 		return r
 	}
 	free := slots(v) - held
-	if free > 0 && r.probe(v, now) {
-		free--
+	switch {
+	case free > 0:
+		if r.probe(v, now) {
+			free--
+		}
+	case len(waiting) > 0 && r.broken == "" && r.nextProbe(v, now) != nil:
+		// As below: it gets the slot in the next pass.
+		delete(r.pull, waiting[0].node.Name)
+		waiting = waiting[1:]
 	}
 	if r.broken != "" {
 		return r
@@ -91,8 +101,14 @@ func (r *rollout) keepSlots(v *imageView, m Memory, now time.Time) (held int, wa
 		case n.state != nodeUnavailable && m.repairs(n.node.Name, v.image.Name):
 			r.pull[n.node.Name] = true // what the node held is no part of the rollout
 			continue
-		case n.state == nodeUnavailable, !n.waits() && r.stalled(v, n, m, now):
+		case n.state == nodeUnavailable:
 			// The slot goes to another node; this one is granted again in its turn.
+			continue
+		case !n.waits() && r.stalled(v, n, m, now):
+			// So does this one, in the next pass, once the order to hold is written: it
+			// may be about to begin.
+			r.tally.stalls = r.tally.stalled(n.node.Name)
+			held++
 			continue
 		case n.waits():
 			waiting = append(waiting, n)
@@ -103,7 +119,7 @@ func (r *rollout) keepSlots(v *imageView, m Memory, now time.Time) (held int, wa
 			r.wake(at)
 		}
 	}
-	slices.SortStableFunc(waiting, func(a, b *nodeView) int { return int(b.attempts()) - int(a.attempts()) })
+	slices.SortStableFunc(waiting, func(a, b *nodeView) int { return cmp.Compare(b.attempts(), a.attempts()) })
 	return held, waiting
 }
 
@@ -233,11 +249,12 @@ func byTurn(a, b *nodeView) int {
 	return compareTurn(a.node.Name, b.node.Name)
 }
 
-func (n *nodeView) attempts() int32 {
+// attempts are the pulls that the node began, and the slots that it made no use of.
+func (n *nodeView) attempts() int64 {
 	if n.status == nil {
-		return 0
+		return int64(n.stalls)
 	}
-	return n.status.Attempts
+	return int64(n.status.Attempts) + int64(n.stalls)
 }
 
 func compareTurn(a, b string) int {

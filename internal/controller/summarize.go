@@ -17,6 +17,9 @@ const (
 	maxFailures = 10
 	// maxMessage is the longest message of a failure, in bytes.
 	maxMessage = 256
+	// noReason stands for the reason of an agent that gives none: the API server
+	// takes no status without.
+	noReason = "Unknown"
 )
 
 // summarize is the status of an image that is not being deleted: what its nodes
@@ -33,9 +36,10 @@ func summarize(v *imageView, r *rollout, now time.Time) v1alpha1.CloudImageStatu
 	}
 	describeBytes(&status, v)
 	describeThroughput(&status, v)
-	setConditions(&status, judge(v, r, &status), v.image, now)
-	status.LastWarmedTime = old.LastWarmedTime
-	if isTrue(status.Conditions, v1alpha1.ConditionReady) && !warmedBefore(v) {
+	judged := judge(v, r, &status)
+	setConditions(&status, judged, v.image, now)
+	status.LastWarmedTime = old.LastWarmedTime.DeepCopy()
+	if judged.reason == v1alpha1.ReasonWarmed && !warmedBefore(v) {
 		status.LastWarmedTime = &metav1.Time{Time: now.Truncate(time.Second)}
 	}
 	return status
@@ -74,7 +78,7 @@ func failuresOf(v *imageView) []v1alpha1.NodeFailure {
 	var failures []v1alpha1.NodeFailure
 	for _, n := range failed[:min(len(failed), maxFailures)] {
 		failures = append(failures, v1alpha1.NodeFailure{
-			Node: n.node.Name, Reason: n.status.Reason, Message: explain(n.status),
+			Node: n.node.Name, Reason: cmp.Or(n.status.Reason, noReason), Message: explain(n.status),
 		})
 	}
 	return failures

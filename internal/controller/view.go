@@ -44,6 +44,11 @@ type nodeView struct {
 	unavailable bool
 	leftOut     bool // the node's object has no room for the image
 	state       nodeState
+	// tried is the retry that the node answers, at most the highest that was
+	// ordered: a report cannot raise what others are ordered.
+	tried int32
+	// stalls is how often the node lost its slot without a new byte.
+	stalls int32
 	// dormant: the last attempt failed terminally, and the node waits for leave to
 	// make another one.
 	dormant bool
@@ -103,10 +108,16 @@ func (v *imageView) viewNode(node *Node, cache *v1alpha1.NodeImageCache, m Memor
 // which another attempt follows.
 func (v *imageView) settle() {
 	for i := range v.nodes {
+		v.latest = max(v.latest, v.nodes[i].retry())
+	}
+	for i := range v.nodes {
 		n := &v.nodes[i]
-		v.latest = max(v.latest, n.retry())
+		if n.status == nil {
+			continue
+		}
+		n.tried = min(n.status.Retry, v.latest)
 		if n.state == nodeReady {
-			v.proven = max(v.proven, n.status.Retry)
+			v.proven = max(v.proven, n.tried)
 		}
 	}
 	for i := range v.nodes {
@@ -114,8 +125,8 @@ func (v *imageView) settle() {
 		if n.status == nil || n.status.State != v1alpha1.StateFailed || classOf(n.status.Reason) != classTerminal {
 			continue
 		}
-		n.dormant = n.status.Retry >= n.retry()
-		n.ended = n.dormant && (n.status.Retry >= v.proven || !healable(n.status.Reason))
+		n.dormant = n.tried >= n.retry()
+		n.ended = n.dormant && (n.tried >= v.proven || !healable(n.status.Reason))
 	}
 }
 
@@ -161,14 +172,10 @@ func (n *nodeView) failedTerminally() bool {
 
 // retry is the retry that a node was ordered to make, or made; 0 for none.
 func (n *nodeView) retry() int32 {
-	retry := int32(0)
-	if n.order != nil {
-		retry = n.order.Retry
+	if n.order == nil {
+		return n.tried
 	}
-	if n.status != nil {
-		retry = max(retry, n.status.Retry)
-	}
-	return retry
+	return max(n.order.Retry, n.tried)
 }
 
 // probes tells whether a node tries again for all that failed: its retry is under

@@ -1,10 +1,12 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -71,7 +73,20 @@ func (p *Program) Stop() error {
 	}
 	cancel()
 	<-done
-	return nil
+	return p.findRace()
+}
+
+// findRace is an error if the race detector of a program that was built with it wrote into its log.
+func (p *Program) findRace() error {
+	log, err := os.ReadFile(p.LogPath)
+	if err != nil {
+		return fmt.Errorf("read the log of %s: %w", p.Name, err)
+	}
+	_, race, found := bytes.Cut(log, []byte("WARNING: DATA RACE"))
+	if !found {
+		return nil
+	}
+	return fmt.Errorf("%s has a data race:%.4000s", p.Name, race)
 }
 
 // Kill sends SIGKILL to the process that runs now, and returns when it is gone. It is started again unless Stop is called.

@@ -54,8 +54,11 @@ func TestFault11NodeAddedAgain(t *testing.T) {
 	sent := suite.origin.BytesSent(f.urlPath)
 	g.addAgain(t, 0, false)
 	eventually(t, "the disk is reported again", func(ctx context.Context) error {
-		if g.cacheUID(ctx, g.nodes[0].Name) == empty.UID {
-			return errors.New("the object is the old machine's")
+		if uid := g.cacheUID(ctx, g.nodes[0].Name); uid == "" || uid == empty.UID {
+			return errors.New("the object is the old machine's, or is not made anew yet")
+		}
+		if cache := g.cache(t, g.nodes[0].Name); cache.Status.NodeUID != cache.Spec.NodeUID {
+			return errors.New("the agent has not answered yet") // the image's own counts rest for two seconds
 		}
 		return g.ready(ctx, "again", 2, f.digest)
 	})

@@ -46,7 +46,7 @@ func NewEngine(node string, takes time.Duration, board *Board) *Engine {
 }
 
 // Pull waits, and reports progress meanwhile.
-func (e *Engine) Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(bytes int64)) (controller.Pulled, error) {
+func (e *Engine) Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(controller.Progress)) (controller.Pulled, error) {
 	digest := image.Digest
 	if digest == "" {
 		sum := sha256.Sum256([]byte(image.Source.HTTP.URL))
@@ -61,7 +61,8 @@ func (e *Engine) Pull(ctx context.Context, image v1alpha1.AssignedImage, progres
 		case <-ctx.Done():
 			return controller.Pulled{}, context.Cause(ctx)
 		case <-ticker.C:
-			progress(imageBytes / steps * step)
+			done := imageBytes / steps * step
+			progress(controller.Progress{Total: imageBytes, Completed: done, Hashed: done})
 		}
 	}
 	e.publish(image.Name, digest)
