@@ -42,7 +42,7 @@ func (d definition) labels() map[string]string {
 	}
 }
 
-// image writes an image as one OCI archive of all platforms, for registries (skopeo copy, or unpacked crane push), and one docker-archive a
+// image writes an image as one OCI archive of all platforms, for registries (unpacked: crane push), and one docker-archive a
 // platform, for engines and `ctr images import`. Its digest goes to images.txt.
 func (b *builder) image(ctx context.Context, d definition, platforms []platform) error {
 	reference, err := name.NewTag(fmt.Sprintf("%s/%s:%s", registry, d.image, b.version))
