@@ -97,7 +97,7 @@ func (b *bench) start(ctx context.Context, _ *phase) error {
 		if err := b.startAgent(ctx, node); err != nil {
 			return err
 		}
-		return b.machines.Reveal(ctx, node)
+		return b.machines.Reveal(ctx, node, func() {})
 	})
 }
 
@@ -152,7 +152,7 @@ func (b *bench) update(ctx context.Context, p *phase) error {
 func (b *bench) join(ctx context.Context, p *phase, joining []string) error {
 	err := forEach(ctx, len(joining), joining, func(ctx context.Context, node string) error {
 		b.board.Joining(node, p.images)
-		return b.machines.Reveal(ctx, node)
+		return b.machines.Reveal(ctx, node, func() { b.board.Visible(node) })
 	})
 	if err != nil {
 		return err

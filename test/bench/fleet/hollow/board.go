@@ -17,7 +17,7 @@ type Board struct {
 	delays  []time.Duration
 	last    time.Time
 
-	joining  map[string]time.Time // by node
+	joining  map[string]time.Time // when its Pod became visible, by node; zero before
 	expected int                  // images of a joining node
 	joins    []time.Duration
 
@@ -47,11 +47,20 @@ func (b *Board) Applied(image string) {
 	b.applied[image] = b.now()
 }
 
-// Joining notes that a node's Pod is bound now; it has joined when it sees the orders of that many images.
+// Joining notes that a node's Pod is about to become visible; it has joined when it sees the orders of that many images.
 func (b *Board) Joining(node string, images int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.joining[node], b.expected = b.now(), images
+	b.joining[node], b.expected = time.Time{}, images
+}
+
+// Visible notes that the Pod of a node that joins is visible now.
+func (b *Board) Visible(node string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, joins := b.joining[node]; joins {
+		b.joining[node] = b.now()
+	}
 }
 
 // Round is what a round has come to.
@@ -106,7 +115,11 @@ func (b *Board) look(s *sight, object *v1alpha1.NodeImageCache) {
 	defer b.mu.Unlock()
 	if began, ok := b.joining[object.Name]; ok {
 		if len(s.revisions) >= b.expected {
-			b.joins = append(b.joins, b.now().Sub(began))
+			now := b.now()
+			if began.IsZero() { // the answer of the API server is on its way yet
+				began = now
+			}
+			b.joins = append(b.joins, now.Sub(began))
 			delete(b.joining, object.Name)
 		}
 		return

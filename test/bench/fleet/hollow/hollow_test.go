@@ -110,6 +110,7 @@ func TestBoard(t *testing.T) {
 	}
 
 	board.Joining("n-2", 2)
+	board.Visible("n-2")
 	now = now.Add(4 * time.Second)
 	joined := sight{revisions: map[string]string{}}
 	board.look(&joined, object("n-2", 1, "r2"))

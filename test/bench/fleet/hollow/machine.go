@@ -75,13 +75,14 @@ func (m *Machines) token(ctx context.Context, pod *corev1.Pod) (string, error) {
 	return answer.Status.Token, nil
 }
 
-// Reveal lets the manager see the agent's Pod, bound to its Node, and says then that it is Ready.
-func (m *Machines) Reveal(ctx context.Context, node string) error {
+// Reveal lets the manager see the agent's Pod, bound to its Node, and says then that it is Ready. In between it calls visible.
+func (m *Machines) Reveal(ctx context.Context, node string, visible func()) error {
 	label := []byte(`{"metadata":{"labels":{"app.kubernetes.io/component":"node-agent"}}}`)
 	_, err := m.Client.CoreV1().Pods(m.Namespace).Patch(ctx, podName(node), types.MergePatchType, label, metav1.PatchOptions{})
 	if err != nil {
 		return fmt.Errorf("label the Pod of node %s: %w", node, err)
 	}
+	visible()
 	return m.setReady(ctx, node)
 }
 
