@@ -465,6 +465,7 @@ func TestWorthOfAStatus(t *testing.T) {
 		Storage: v1alpha1.StorageStatus{CapacityBytes: 100, AvailableBytes: 50, BlobBytes: 10},
 		Images:  []v1alpha1.ImageStatus{{Name: "a", Revision: "r1", State: v1alpha1.StatePulling, BytesCompleted: 5}},
 	}
+	waiting := v1alpha1.ImageStatus{Name: "b", Revision: "r1", State: v1alpha1.StatePending}
 	for name, tt := range map[string]struct {
 		edit   func(*v1alpha1.NodeImageCacheStatus)
 		orders []v1alpha1.AssignedImage
@@ -483,12 +484,44 @@ func TestWorthOfAStatus(t *testing.T) {
 		"revision":                 {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Revision = "r2" }, nil, worthNow},
 		"image gone":               {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = nil }, nil, worthNow},
 		"other machine":            {func(s *v1alpha1.NodeImageCacheStatus) { s.NodeUID = "v" }, nil, worthNow},
+		"waits for a slot":         {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = append(s.Images, waiting) }, nil, worthLater},
+		"waits, and says why": {func(s *v1alpha1.NodeImageCacheStatus) {
+			s.Images = append(s.Images, waiting)
+			s.Images[1].Message = "the bytes were lost"
+		}, nil, worthNow},
+		"slot taken back": {func(s *v1alpha1.NodeImageCacheStatus) {
+			s.Images[0] = v1alpha1.ImageStatus{Name: "a", Revision: "r1", State: v1alpha1.StatePending}
+		}, nil, worthNow},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			next := *base.DeepCopy()
 			tt.edit(&next)
 			if got := worthOf(base, next, tt.orders); got != tt.want {
+				t.Errorf("worth %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestWorthOfTheFirstStatus(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for name, tt := range map[string]struct {
+		state   v1alpha1.ImageState
+		storage error
+		want    worth
+	}{
+		"all wait for slots":  {v1alpha1.StatePending, nil, worthLater},
+		"one pulls":           {v1alpha1.StatePulling, nil, worthNow},
+		"the store is broken": {v1alpha1.StatePending, errors.New("read-only"), worthNow},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			object := &v1alpha1.NodeImageCache{Spec: v1alpha1.NodeImageCacheSpec{NodeUID: "u"}}
+			images := []v1alpha1.ImageStatus{{Name: "a", Revision: "r1", State: tt.state}}
+			first := report(object, images, v1alpha1.StorageStatus{CapacityBytes: 100}, tt.storage, "v1", now)
+			if got := worthOf(object.Status, first, nil); got != tt.want {
 				t.Errorf("worth %v, want %v", got, tt.want)
 			}
 		})

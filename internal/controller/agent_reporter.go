@@ -43,7 +43,7 @@ type Reporter struct {
 	Now     func() time.Time
 	Random  func() float64 // in [0, 1)
 
-	lastWrite time.Time
+	lastWrite time.Time // or the first look at the orders
 	health    atomic.Pointer[error]
 }
 
@@ -59,6 +59,9 @@ func (r *Reporter) Reconcile(ctx context.Context, request reconcile.Request) (re
 	room, storage := r.Store.Room()
 	r.Metrics.observeRoom(room)
 	now := r.Now()
+	if r.lastWrite.IsZero() {
+		r.lastWrite = now
+	}
 	next := report(&object, r.Images.Statuses(), room.StorageStatus, storage, r.Version, now)
 	switch worthOf(object.Status, next, object.Spec.Images) {
 	case worthNothing:

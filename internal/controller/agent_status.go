@@ -57,7 +57,8 @@ type worth int
 const (
 	// worthNothing: nothing changed that anybody waits for.
 	worthNothing worth = iota
-	// worthLater: only the progress of pulls changed, or what the store holds.
+	// worthLater: only the progress of pulls changed, what the store holds, or
+	// what everybody assumes of a node that has said nothing.
 	worthLater
 	// worthNow: a state changed, or an order to remove was seen.
 	worthNow
@@ -66,7 +67,9 @@ const (
 // worthOf compares a status with the written one. Free space changes all the time
 // and is never a reason to write, nor is the size of a filesystem, which follows
 // from free space on some; nor is a generation by itself, unless the manager waits
-// for it, which it does for orders to remove.
+// for it, which it does for orders to remove. That a new node's store is usable, or
+// that an image waits for its slot, changes nothing for anybody: said at once, the
+// first reports of nodes that join together would stand before the orders of others.
 func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.AssignedImage) worth {
 	written, next = *written.DeepCopy(), *next.DeepCopy()
 	removes := slices.ContainsFunc(orders, func(o v1alpha1.AssignedImage) bool { return o.Action == v1alpha1.ActionRemove })
@@ -81,14 +84,23 @@ func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.Assi
 	}
 	for _, s := range []*v1alpha1.NodeImageCacheStatus{&written, &next} {
 		s.Storage = v1alpha1.StorageStatus{}
+		s.Images = slices.DeleteFunc(s.Images, justPending)
 		for i := range s.Images {
 			if image := &s.Images[i]; image.State == v1alpha1.StatePulling {
 				image.SizeBytes, image.BytesCompleted, image.BytesHashed, image.ResumedBytes = 0, 0, 0, 0
 			}
 		}
 	}
+	if written.NodeUID == "" && meta.IsStatusConditionTrue(next.Conditions, v1alpha1.ConditionStorageReady) {
+		written.NodeUID, written.AgentVersion, written.Conditions = next.NodeUID, next.AgentVersion, next.Conditions
+	}
 	if equality.Semantic.DeepEqual(written, next) {
 		return worthLater
 	}
 	return worthNow
+}
+
+// justPending tells whether a report says no more of an image than its order does.
+func justPending(image v1alpha1.ImageStatus) bool {
+	return image == v1alpha1.ImageStatus{Name: image.Name, Revision: image.Revision, State: v1alpha1.StatePending}
 }
