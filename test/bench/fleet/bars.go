@@ -12,7 +12,7 @@ const (
 	specsAtOnce = 5
 	// specsInTurn is the same for one image, when the nodes pull it in turns.
 	specsInTurn = 2.2
-	// joinSeconds is the 99th percentile of the time from an agent's Pod becoming visible to its orders.
+	// joinSeconds is the 99th percentile of the time from an agent's Pod, which is Ready, becoming visible to its orders.
 	joinSeconds = 5
 	// entryBytes and frameBytes bound an object: what its images need, and what it has besides.
 	entryBytes, frameBytes = 1000, 4000

@@ -198,13 +198,16 @@ func (b *bench) addNodes(ctx context.Context, names []string) error {
 	return forEach(ctx, joiners, names, b.machines.AddNode)
 }
 
-// startAgent creates the Pod of an agent and starts the agent with the Pod's token. It is not revealed yet.
+// startAgent creates the Pod of an agent, starts the agent with the Pod's token, and says that the Pod is Ready. It is not revealed yet.
 func (b *bench) startAgent(ctx context.Context, node string) error {
 	token, err := b.machines.AddPod(ctx, node)
 	if err != nil {
 		return err
 	}
-	return b.fleet.Start(b.life, ctx, node, token)
+	if err := b.fleet.Start(b.life, ctx, node, token); err != nil {
+		return err
+	}
+	return b.machines.SetReady(ctx, node)
 }
 
 // checkConfinement tells whether the admission policy judges the agents' writes: without it they would be cheaper.

@@ -97,7 +97,7 @@ func (b *bench) start(ctx context.Context, _ *phase) error {
 		if err := b.startAgent(ctx, node); err != nil {
 			return err
 		}
-		return b.machines.Reveal(ctx, node, func() {})
+		return b.machines.Reveal(ctx, node)
 	})
 }
 
@@ -147,12 +147,16 @@ func (b *bench) update(ctx context.Context, p *phase) error {
 	return nil
 }
 
-// join lets the manager see the agents' Pods of many nodes at once. Nodes and agents are there before: a machine is registered long
-// before its agent's container runs, and what an agent's start costs is no part of the control plane.
+// join lets the manager see the agents' Pods of many nodes at once. Nodes and agents are there before, and the Pods are Ready: a machine
+// is registered long before its agent's container runs, and what an agent's start and a kubelet's writes cost is no part of this.
 func (b *bench) join(ctx context.Context, p *phase, joining []string) error {
 	err := forEach(ctx, len(joining), joining, func(ctx context.Context, node string) error {
 		b.board.Joining(node, p.images)
-		return b.machines.Reveal(ctx, node, func() { b.board.Visible(node) })
+		if err := b.machines.Reveal(ctx, node); err != nil {
+			return err
+		}
+		b.board.Visible(node)
+		return nil
 	})
 	if err != nil {
 		return err

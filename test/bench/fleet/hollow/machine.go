@@ -75,22 +75,18 @@ func (m *Machines) token(ctx context.Context, pod *corev1.Pod) (string, error) {
 	return answer.Status.Token, nil
 }
 
-// Reveal says that the agent's Pod is Ready, lets the manager see it then, bound to its Node, and calls visible.
-func (m *Machines) Reveal(ctx context.Context, node string, visible func()) error {
-	if err := m.setReady(ctx, node); err != nil {
-		return err
-	}
+// Reveal lets the manager see the agent's Pod, bound to its Node.
+func (m *Machines) Reveal(ctx context.Context, node string) error {
 	label := []byte(`{"metadata":{"labels":{"app.kubernetes.io/component":"node-agent"}}}`)
 	_, err := m.Client.CoreV1().Pods(m.Namespace).Patch(ctx, podName(node), types.MergePatchType, label, metav1.PatchOptions{})
 	if err != nil {
 		return fmt.Errorf("label the Pod of node %s: %w", node, err)
 	}
-	visible()
 	return nil
 }
 
-// setReady says that the agent's Pod is Ready, as a kubelet does after the first good probe.
-func (m *Machines) setReady(ctx context.Context, node string) error {
+// SetReady says that the agent's Pod is Ready, as a kubelet does after the first good probe.
+func (m *Machines) SetReady(ctx context.Context, node string) error {
 	now := metav1.Now()
 	patch, err := json.Marshal(map[string]any{"status": corev1.PodStatus{
 		Phase: corev1.PodRunning,
