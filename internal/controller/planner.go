@@ -60,6 +60,7 @@ func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	p.memory.tallies = plan.tallies
 	p.Metrics.observePlan(&plan, p.Now().Sub(started))
 	p.Metrics.observeSnapshot(snapshot, p.memory, started)
+	p.rest.Store(int64(restAfter(p.Now().Sub(started))))
 
 	err = errors.Join(p.writeOrders(ctx, &plan), p.writeFinalizers(ctx, &plan))
 	later, statusErr := p.writeStatuses(ctx, &plan, snapshot)
@@ -67,7 +68,6 @@ func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	if next := earliest(earliest(plan.Next, later), believed); !next.IsZero() {
 		result.RequeueAfter = max(time.Second, next.Sub(p.Now()))
 	}
-	p.rest.Store(int64(restAfter(p.Now().Sub(started))))
 	return result, errors.Join(err, statusErr)
 }
 

@@ -64,9 +64,11 @@ func (p *Planner) enqueueEverything() handler.EventHandler {
 	}
 }
 
-// restAfter is how long the next pass is put off after one that took so long: in
-// a fleet of thousands the planner leaves two thirds of a processor to others.
-func restAfter(pass time.Duration) time.Duration { return min(2*pass, coalesceMost) }
+// restAfter is how long the next pass is put off after one that was planned for so
+// long: in a fleet of thousands the planner leaves two thirds of a processor to
+// others. The time of its writes does not count: it is the API server's, and what
+// changes meanwhile has waited for them.
+func restAfter(planned time.Duration) time.Duration { return min(2*planned, coalesceMost) }
 
 // nodeChanged ignores the heartbeats of Nodes: only labels and deletion matter.
 func nodeChanged() predicate.Predicate {
