@@ -25,6 +25,7 @@ func newAssumed() *assumed { return &assumed{objects: map[string]assumption{}} }
 
 // remember takes an object as the API server answered to a write.
 func (a *assumed) remember(object *v1alpha1.NodeImageCache, now time.Time) {
+	object.ManagedFields = nil // as in the informer: they would be the larger part of it
 	a.objects[object.Name] = assumption{object, now.Add(assumedFor)}
 }
 

@@ -93,7 +93,7 @@ func resultOf(err error) string {
 	switch {
 	case err == nil:
 		return "success"
-	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err):
+	case IsOutdated(err), apierrors.IsNotFound(err):
 		return "conflict" // the snapshot was older than the object; the next pass mends it
 	default:
 		return "error"

@@ -72,7 +72,7 @@ func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 }
 
 // writeOrders writes the orders of every node that has new ones. Every write
-// carries the resourceVersion it was planned from.
+// carries the generation it was planned from.
 func (p *Planner) writeOrders(ctx context.Context, plan *Plan) error {
 	var mu sync.Mutex
 	var failures []error
@@ -90,7 +90,7 @@ func (p *Planner) writeOrders(ctx context.Context, plan *Plan) error {
 				p.written.forget(name)
 			}
 			if err != nil {
-				// After a conflict what was written before still holds: forgetting it
+				// Where this is outdated what was written before still holds: forgetting it
 				// would show a stale informer's slots as free.
 				failures = append(failures, fmt.Errorf("orders of node %s: %w", name, err))
 				return nil
@@ -134,9 +134,11 @@ func (p *Planner) create(ctx context.Context, orders Orders) (*v1alpha1.NodeImag
 }
 
 func (p *Planner) update(ctx context.Context, orders Orders) (*v1alpha1.NodeImageCache, error) {
-	updated := orders.Cache.DeepCopy()
-	updated.Spec.Images = orders.Images
-	patch := client.MergeFromWithOptions(orders.Cache, client.MergeFromWithOptimisticLock{})
+	patch, err := OrdersPatch(orders.Cache, orders.Images)
+	if err != nil {
+		return nil, err
+	}
+	updated := &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Name: orders.Cache.Name}}
 	return updated, p.Client.Patch(ctx, updated, patch)
 }
 
@@ -214,10 +216,10 @@ func (p *Planner) writeStatus(ctx context.Context, image *v1alpha1.CloudImage, s
 	return nil
 }
 
-// joinWriteErrors joins errors but for conflicts: a conflict says that the object
-// changed since the snapshot, and the event of that change makes the next pass.
+// joinWriteErrors joins errors but for those of outdated writes: the object changed
+// since the snapshot, and the event of that change makes the next pass.
 func joinWriteErrors(failures []error) error {
 	return errors.Join(slices.DeleteFunc(failures, func(err error) bool {
-		return err == nil || apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err)
+		return err == nil || IsOutdated(err)
 	})...)
 }

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
@@ -36,6 +38,8 @@ func TestRefusedWriteAndWhatWasWrittenBefore(t *testing.T) {
 		fails  bool
 	}{
 		"conflict": {err: apierrors.NewConflict(resource, "n", nil)},
+		"outdated": {err: apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "patch", resource, "n", "test failed", 0, false)},
+		"invalid":  {err: apierrors.NewInvalid(schema.GroupKind{}, "n", field.ErrorList{field.Required(field.NewPath("spec"), "")}), fails: true},
 		"away":     {err: apierrors.NewServiceUnavailable("later"), fails: true},
 		"gone":     {err: apierrors.NewNotFound(resource, "n"), forgot: true, fails: true},
 	} {
@@ -89,7 +93,7 @@ func (r recordingStatus) Patch(ctx context.Context, object client.Object, patch 
 // TestWritesCarryTheVersionTheyWerePlannedFrom: a leader that was paused must not write an old plan over a new one.
 func TestWritesCarryTheVersionTheyWerePlannedFrom(t *testing.T) {
 	t.Parallel()
-	cache := &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Name: "n", UID: "u", ResourceVersion: "7"}}
+	cache := &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Name: "n", UID: "u", ResourceVersion: "7", Generation: 3}}
 	image := &v1alpha1.CloudImage{ObjectMeta: metav1.ObjectMeta{Name: "i", ResourceVersion: "8"}}
 	held := image.DeepCopy()
 	held.Finalizers = []string{v1alpha1.Finalizer}
@@ -99,7 +103,7 @@ func TestWritesCarryTheVersionTheyWerePlannedFrom(t *testing.T) {
 	}{
 		"orders": {func(p *Planner) error {
 			return p.writeOrders(t.Context(), &Plan{Update: []Orders{{Node: Node{Name: "n"}, Cache: cache, Images: []v1alpha1.AssignedImage{{Name: "i"}}}}})
-		}, `"resourceVersion":"7"`},
+		}, `{"op":"test","path":"/metadata/generation","value":3}`},
 		"another machine's object": {func(p *Planner) error {
 			return p.writeOrders(t.Context(), &Plan{Replace: []*v1alpha1.NodeImageCache{cache}})
 		}, "delete u at 7"},

@@ -1,0 +1,61 @@
+package system
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
+)
+
+// TestOrdersAndWhatTheyWerePlannedFrom: the API server takes orders beside the reports of a node, and none over newer orders.
+func TestOrdersAndWhatTheyWerePlannedFrom(t *testing.T) {
+	t.Parallel()
+	c, ctx := suite.client, t.Context()
+	planned := &v1alpha1.NodeImageCache{Spec: v1alpha1.NodeImageCacheSpec{NodeUID: "u"}}
+	planned.Name = "orders-of-no-node"
+	if err := c.Create(ctx, planned); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Delete(context.WithoutCancel(ctx), planned) })
+	order := v1alpha1.AssignedImage{
+		Name: "a", Revision: "r1", Action: v1alpha1.ActionHold, Digest: "sha256:" + strings.Repeat("a", 64),
+		Source: v1alpha1.ImageSource{HTTP: &v1alpha1.HTTPSource{URL: "https://images.example.com/a"}},
+	}
+	write := func(images ...v1alpha1.AssignedImage) error {
+		patch, err := controller.OrdersPatch(planned, images)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Patch(ctx, &v1alpha1.NodeImageCache{ObjectMeta: *planned.ObjectMeta.DeepCopy()}, patch)
+	}
+	reported := planned.DeepCopy()
+	reported.Status.NodeUID = "u"
+	if err := c.Status().Patch(ctx, reported, client.MergeFrom(planned)); err != nil {
+		t.Fatal(err)
+	}
+	if reported.ResourceVersion == planned.ResourceVersion {
+		t.Fatal("the report changed nothing")
+	}
+	if err := write(v1alpha1.AssignedImage{Name: "a"}); err == nil || controller.IsOutdated(err) {
+		t.Errorf("invalid orders: %v", err)
+	}
+	if err := write(order); err != nil {
+		t.Fatalf("orders beside a report: %v", err)
+	}
+	if err := write(); !controller.IsOutdated(err) {
+		t.Errorf("old orders over new ones: %v", err)
+	}
+	var now v1alpha1.NodeImageCache
+	if err := c.Get(ctx, client.ObjectKeyFromObject(planned), &now); err != nil || len(now.Spec.Images) != 1 {
+		t.Errorf("orders %+v, error %v", now.Spec.Images, err)
+	}
+	planned.Generation = now.Generation
+	planned.UID = "another"
+	if err := write(); !controller.IsOutdated(err) {
+		t.Errorf("orders for an object that is gone: %v", err)
+	}
+}
