@@ -46,7 +46,7 @@ type Orders struct {
 // alone: the same snapshot gives the same plan in every process.
 func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 	p := Plan{removing: map[string]int{}, keepers: map[string]string{}, tallies: map[revisionKey]tally{}}
-	orders := ordersByNode{}
+	orders, busy := ordersByNode{}, slotsByNode{}
 	deleting := map[string]*v1alpha1.CloudImage{}
 	for _, image := range s.Images {
 		if !image.DeletionTimestamp.IsZero() {
@@ -59,14 +59,17 @@ func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 			// between would leave blobs that nobody removes.
 			continue
 		}
-		p.views = append(p.views, viewImage(image, s, m, now))
+		view := viewImage(image, s, m, now)
+		view.settle()
+		busy.count(&view)
+		p.views = append(p.views, view)
 	}
 	leaveOut(p.views, s)
 	kept := keptOrders{deleting: deleting, unreadable: map[string]bool{}, young: len(p.AddFinalizer) > 0}
 	for i := range p.views {
 		view := &p.views[i]
 		kept.unreadable[view.image.Name] = view.selector != nil
-		p.planImage(view, m, now, orders)
+		p.planImage(view, rollOut(view, m, busy, now), orders)
 	}
 	p.planNodes(s, orders, kept, m, now)
 	for _, image := range s.Images {
@@ -78,9 +81,7 @@ func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 	return p
 }
 
-func (p *Plan) planImage(view *imageView, m Memory, now time.Time, orders ordersByNode) {
-	view.settle()
-	decided := rollOut(view, m, now)
+func (p *Plan) planImage(view *imageView, decided rollout, orders ordersByNode) {
 	hold, pull := orderFor(view, v1alpha1.ActionHold), orderFor(view, v1alpha1.ActionPull)
 	for i := range view.nodes {
 		n := &view.nodes[i]

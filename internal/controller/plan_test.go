@@ -79,6 +79,46 @@ func TestRolloutNeverExceedsItsLimit(t *testing.T) {
 	}
 }
 
+// TestImagesShareTheNodes: an agent pulls few images at a time, so slots of many images on one node would wait there.
+func TestImagesShareTheNodes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 10)
+	limit := intstr.FromInt32(2)
+	images := []string{"a", "b", "c", "d", "e"}
+	for _, name := range images {
+		w.apply(name, func(i *v1alpha1.CloudImage) { i.Spec.Rollout.MaxConcurrentNodes = &limit })
+	}
+	w.settle()
+	first := map[string]int{}
+	for _, name := range images {
+		for _, node := range w.granted(name) {
+			first[node]++
+		}
+	}
+	if len(first) != 10 {
+		t.Fatalf("slots of each node: %v, want one on each of 10", first)
+	}
+	done := w.granted("a")[0]
+	w.report(done, "a", ready(digestA))
+	w.settle()
+	for _, name := range images {
+		for _, node := range w.granted(name) {
+			first[node]--
+		}
+	}
+	if first[done] != 1 {
+		t.Errorf("%s, which is done, was granted an image that has no slot free", done)
+	}
+	delete(first, done)
+	taken := 0
+	for _, change := range first {
+		taken -= change
+	}
+	if taken != 1 {
+		t.Errorf("%d further slots were granted, want the one that was given back", taken)
+	}
+}
+
 func TestEverySelectedImageIsListedFromTheFirstWrite(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 3)

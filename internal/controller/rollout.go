@@ -36,8 +36,9 @@ type rollout struct {
 	next time.Time
 }
 
-// rollOut decides which of an image's nodes may pull.
-func rollOut(v *imageView, m Memory, now time.Time) rollout {
+// rollOut decides which of an image's nodes may pull, and adds them to those that
+// are busy.
+func rollOut(v *imageView, m Memory, busy slotsByNode, now time.Time) rollout {
 	r := rollout{pull: map[string]bool{}, retry: map[string]int32{}, tally: m.tallyOf(v, now)}
 	r.broken = brokenBy(v, r.tally.forgiven)
 	if v.image.Spec.Suspend || v.selector != nil {
@@ -64,13 +65,14 @@ func rollOut(v *imageView, m Memory, now time.Time) rollout {
 		delete(r.pull, waiting[0].node.Name)
 		waiting = waiting[1:]
 	}
-	if r.broken != "" {
+	if r.broken != "" || (free <= 0 && len(waiting) == 0) {
 		return r
 	}
-	for _, next := range candidates(v) {
+	for _, next := range candidates(v, busy) {
 		switch {
 		case free > 0:
 			r.grant(v, next)
+			busy[next.node]++
 			free--
 		case len(waiting) > 0 && waiting[0].attempts() > next.attempts():
 			// The slot is free in the next pass, once the order to hold is written:
@@ -226,15 +228,29 @@ func mostHeldDigest(v *imageView) string {
 	return best
 }
 
+// slotsByNode counts the slots of all images that a node occupies. An agent pulls
+// a few images at a time: further slots would only wait on it, while other nodes
+// have nothing to do.
+type slotsByNode map[*Node]int32
+
+func (s slotsByNode) count(v *imageView) {
+	for i := range v.nodes {
+		if n := &v.nodes[i]; n.granted() && n.state != nodeReady && n.state != nodeUnavailable && !n.dormant {
+			s[n.node]++
+		}
+	}
+}
+
 // candidates are the nodes that may be granted a slot, in the order of their
-// turn: those that tried least first, then pseudo-random, but the same for every
-// image and after every restart.
-func candidates(v *imageView) []*nodeView {
+// turn: those that tried least first, then those with the fewest slots, then
+// pseudo-random, but the same for every image and after every restart.
+func candidates(v *imageView, busy slotsByNode) []*nodeView {
 	var found []*nodeView
 	for i := range v.nodes {
 		n := &v.nodes[i]
 		waits := !n.granted() || n.dormant
 		if n.node.AgentReady && waits && n.state != nodeReady && !n.ended && !n.leftOut {
+			n.slots = busy[n.node]
 			found = append(found, n)
 		}
 	}
@@ -243,10 +259,7 @@ func candidates(v *imageView) []*nodeView {
 }
 
 func byTurn(a, b *nodeView) int {
-	if byAttempts := cmp.Compare(a.attempts(), b.attempts()); byAttempts != 0 {
-		return byAttempts
-	}
-	return compareTurn(a.node.Name, b.node.Name)
+	return cmp.Or(cmp.Compare(a.attempts(), b.attempts()), cmp.Compare(a.slots, b.slots), compareTurn(a.node.Name, b.node.Name))
 }
 
 // attempts are the pulls that the node began, and the slots that it made no use of.

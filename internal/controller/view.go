@@ -49,6 +49,8 @@ type nodeView struct {
 	tried int32
 	// stalls is how often the node lost its slot without a new byte.
 	stalls int32
+	// slots are those of all images that the node occupies; known of candidates.
+	slots int32
 	// dormant: the last attempt failed terminally, and the node waits for leave to
 	// make another one.
 	dormant bool
