@@ -484,11 +484,13 @@ func TestWorthOfAStatus(t *testing.T) {
 		"revision":                 {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Revision = "r2" }, nil, worthNow},
 		"image gone":               {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = nil }, nil, worthNow},
 		"other machine":            {func(s *v1alpha1.NodeImageCacheStatus) { s.NodeUID = "v" }, nil, worthNow},
-		"waits for a slot":         {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = append(s.Images, waiting) }, nil, worthLater},
+		"waits for a slot":         {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = append(s.Images, waiting) }, []v1alpha1.AssignedImage{order("b", digestA, hold)}, worthLater},
+		"has a slot, and waits":    {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = append(s.Images, waiting) }, []v1alpha1.AssignedImage{order("b", digestA, v1alpha1.ActionPull)}, worthNow},
+		"is removed":               {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = append(s.Images, waiting) }, []v1alpha1.AssignedImage{order("b", digestA, remove)}, worthNow},
 		"waits, and says why": {func(s *v1alpha1.NodeImageCacheStatus) {
 			s.Images = append(s.Images, waiting)
 			s.Images[1].Message = "the bytes were lost"
-		}, nil, worthNow},
+		}, []v1alpha1.AssignedImage{order("b", digestA, hold)}, worthNow},
 		"slot taken back": {func(s *v1alpha1.NodeImageCacheStatus) {
 			s.Images[0] = v1alpha1.ImageStatus{Name: "a", Revision: "r1", State: v1alpha1.StatePending}
 		}, nil, worthNow},
@@ -521,7 +523,7 @@ func TestWorthOfTheFirstStatus(t *testing.T) {
 			object := &v1alpha1.NodeImageCache{Spec: v1alpha1.NodeImageCacheSpec{NodeUID: "u"}}
 			images := []v1alpha1.ImageStatus{{Name: "a", Revision: "r1", State: tt.state}}
 			first := report(object, images, v1alpha1.StorageStatus{CapacityBytes: 100}, tt.storage, "v1", now)
-			if got := worthOf(object.Status, first, nil); got != tt.want {
+			if got := worthOf(object.Status, first, []v1alpha1.AssignedImage{order("a", digestA, hold)}); got != tt.want {
 				t.Errorf("worth %v, want %v", got, tt.want)
 			}
 		})

@@ -43,7 +43,7 @@ type Reporter struct {
 	Now     func() time.Time
 	Random  func() float64 // in [0, 1)
 
-	lastWrite time.Time // or the first look at the orders
+	later  time.Time // when what can wait is written
 	health    atomic.Pointer[error]
 }
 
@@ -59,8 +59,8 @@ func (r *Reporter) Reconcile(ctx context.Context, request reconcile.Request) (re
 	room, storage := r.Store.Room()
 	r.Metrics.observeRoom(room)
 	now := r.Now()
-	if r.lastWrite.IsZero() {
-		r.lastWrite = now
+	if r.later.IsZero() {
+		r.later = now.Add(r.jittered(progressEvery))
 	}
 	next := report(&object, r.Images.Statuses(), room.StorageStatus, storage, r.Version, now)
 	switch worthOf(object.Status, next, object.Spec.Images) {
@@ -68,7 +68,7 @@ func (r *Reporter) Reconcile(ctx context.Context, request reconcile.Request) (re
 		r.setHealth(storage)
 		return reconcile.Result{RequeueAfter: r.lookAgain(next)}, nil
 	case worthLater:
-		if wait := r.lastWrite.Add(r.jittered(progressEvery)).Sub(now); wait > 0 {
+		if wait := r.later.Sub(now); wait > 0 {
 			return reconcile.Result{RequeueAfter: wait}, nil
 		}
 	case worthNow:
@@ -81,7 +81,7 @@ func (r *Reporter) Reconcile(ctx context.Context, request reconcile.Request) (re
 		}
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	r.lastWrite = now
+	r.later = now.Add(r.jittered(progressEvery))
 	r.setHealth(storage)
 	return reconcile.Result{RequeueAfter: r.lookAgain(next)}, nil
 }

@@ -70,9 +70,14 @@ const (
 // for it, which it does for orders to remove. That a new node's store is usable, or
 // that an image waits for its slot, changes nothing for anybody: said at once, the
 // first reports of nodes that join together would stand before the orders of others.
+// An order to pull is answered at once, even if the image has to wait.
 func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.AssignedImage) worth {
 	written, next = *written.DeepCopy(), *next.DeepCopy()
-	removes := slices.ContainsFunc(orders, func(o v1alpha1.AssignedImage) bool { return o.Action == v1alpha1.ActionRemove })
+	removes, held := false, map[string]bool{}
+	for i := range orders {
+		removes = removes || orders[i].Action == v1alpha1.ActionRemove
+		held[orders[i].Name] = orders[i].Action == v1alpha1.ActionHold
+	}
 	for _, s := range []*v1alpha1.NodeImageCacheStatus{&written, &next} {
 		s.Storage.AvailableBytes, s.Storage.CapacityBytes = 0, 0
 		if !removes {
@@ -84,7 +89,7 @@ func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.Assi
 	}
 	for _, s := range []*v1alpha1.NodeImageCacheStatus{&written, &next} {
 		s.Storage = v1alpha1.StorageStatus{}
-		s.Images = slices.DeleteFunc(s.Images, justPending)
+		s.Images = slices.DeleteFunc(s.Images, func(image v1alpha1.ImageStatus) bool { return held[image.Name] && justPending(&image) })
 		for i := range s.Images {
 			if image := &s.Images[i]; image.State == v1alpha1.StatePulling {
 				image.SizeBytes, image.BytesCompleted, image.BytesHashed, image.ResumedBytes = 0, 0, 0, 0
@@ -101,6 +106,6 @@ func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.Assi
 }
 
 // justPending tells whether a report says no more of an image than its order does.
-func justPending(image v1alpha1.ImageStatus) bool {
-	return image == v1alpha1.ImageStatus{Name: image.Name, Revision: image.Revision, State: v1alpha1.StatePending}
+func justPending(image *v1alpha1.ImageStatus) bool {
+	return *image == v1alpha1.ImageStatus{Name: image.Name, Revision: image.Revision, State: v1alpha1.StatePending}
 }

@@ -6,8 +6,14 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
 
-// assumedFor is how long a written object is believed that the informer never shows.
-const assumedFor = time.Minute
+const (
+	// assumedFor is how long a written object is believed that the informer never shows.
+	assumedFor = time.Minute
+	// doubtedFor is how long a write is believed whose answer never came: long enough
+	// for an informer to show that it was carried out. Another node could be granted
+	// the same slot otherwise.
+	doubtedFor = 5 * time.Second
+)
 
 // assumed are the objects that were written and that the informer may not show
 // yet. Without them, a pass over a stale cache would see a granted slot as free
@@ -23,10 +29,10 @@ type assumption struct {
 
 func newAssumed() *assumed { return &assumed{objects: map[string]assumption{}} }
 
-// remember takes an object as the API server answered to a write.
-func (a *assumed) remember(object *v1alpha1.NodeImageCache, now time.Time) {
+// remember takes an object as the API server answered to a write, or may have.
+func (a *assumed) remember(object *v1alpha1.NodeImageCache, now time.Time, believed time.Duration) {
 	object.ManagedFields = nil // as in the informer: they would be the larger part of it
-	a.objects[object.Name] = assumption{object, now.Add(assumedFor)}
+	a.objects[object.Name] = assumption{object, now.Add(believed)}
 }
 
 func (a *assumed) forget(name string) { delete(a.objects, name) }

@@ -99,7 +99,7 @@ func TestAssumedCoversAStaleInformer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := newAssumed()
-			a.remember(cache("u", 3), now)
+			a.remember(cache("u", 3), now, assumedFor)
 			s := Snapshot{Caches: map[string]*v1alpha1.NodeImageCache{}}
 			if tt.shown != nil {
 				s.Caches["n"] = tt.shown

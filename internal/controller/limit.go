@@ -72,4 +72,5 @@ func (n *nodeView) leaveOut(v *imageView) {
 		Message: fmt.Sprintf("%d other images take all the places of the node", maxImages),
 	}
 	n.state = v.stateOf(*n)
+	n.tried, n.dormant, n.ended = 0, false, false // were of what the node reported
 }

@@ -40,6 +40,8 @@ type Planner struct {
 	memory   Memory
 	written  *assumed
 	statuses pace
+	// outdated: a write of this pass was refused because its object had changed.
+	outdated bool
 	// rest is how long the next pass is put off, in nanoseconds.
 	rest atomic.Int64
 }
@@ -47,6 +49,7 @@ type Planner struct {
 // Reconcile is one pass: gather, plan, act, summarize. The request carries nothing.
 func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	started := p.Now()
+	p.outdated = false
 	snapshot, err := gather(ctx, p.Client, p.Agents)
 	if err != nil {
 		return reconcile.Result{}, err
@@ -65,7 +68,11 @@ func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	err = errors.Join(p.writeOrders(ctx, &plan), p.writeFinalizers(ctx, &plan))
 	later, statusErr := p.writeStatuses(ctx, &plan, snapshot)
 	result := reconcile.Result{}
-	if next := earliest(earliest(plan.Next, later), believed); !next.IsZero() {
+	next := earliest(earliest(plan.Next, later), believed)
+	if p.outdated { // the event of that change makes the next pass; this is for one that never comes
+		next = earliest(next, started.Add(retryMax))
+	}
+	if !next.IsZero() {
 		result.RequeueAfter = max(time.Second, next.Sub(p.Now()))
 	}
 	return result, errors.Join(err, statusErr)
@@ -93,10 +100,13 @@ func (p *Planner) writeOrders(ctx context.Context, plan *Plan) error {
 				// Where this is outdated what was written before still holds: forgetting it
 				// would show a stale informer's slots as free.
 				failures = append(failures, fmt.Errorf("orders of node %s: %w", name, err))
-				return nil
 			}
-			if object != nil {
-				p.written.remember(object, p.Now())
+			switch {
+			case object == nil:
+			case err == nil:
+				p.written.remember(object, p.Now(), assumedFor)
+			case inDoubt(err):
+				p.written.remember(object, p.Now(), doubtedFor)
 			}
 			return nil
 		})
@@ -111,7 +121,7 @@ func (p *Planner) writeOrders(ctx context.Context, plan *Plan) error {
 		write(orders.Node.Name, func() (*v1alpha1.NodeImageCache, error) { return p.update(ctx, orders) })
 	}
 	_ = group.Wait() // the functions return nil; failures are collected, so that one node does not stop the others
-	return joinWriteErrors(failures)
+	return p.joinWriteErrors(failures)
 }
 
 func (p *Planner) replace(ctx context.Context, cache *v1alpha1.NodeImageCache) error {
@@ -133,13 +143,19 @@ func (p *Planner) create(ctx context.Context, orders Orders) (*v1alpha1.NodeImag
 	return cache, p.Client.Create(ctx, cache)
 }
 
+// update returns the object as it is now or, after an error, as it may be.
 func (p *Planner) update(ctx context.Context, orders Orders) (*v1alpha1.NodeImageCache, error) {
 	patch, err := OrdersPatch(orders.Cache, orders.Images)
 	if err != nil {
 		return nil, err
 	}
 	updated := &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Name: orders.Cache.Name}}
-	return updated, p.Client.Patch(ctx, updated, patch)
+	if err := p.Client.Patch(ctx, updated, patch); err != nil {
+		updated = orders.Cache.DeepCopy()
+		updated.Spec.Images, updated.Generation = orders.Images, updated.Generation+1
+		return updated, err
+	}
+	return updated, nil
 }
 
 func (p *Planner) writeFinalizers(ctx context.Context, plan *Plan) error {
@@ -158,7 +174,7 @@ func (p *Planner) writeFinalizers(ctx context.Context, plan *Plan) error {
 	for _, image := range plan.DropFinalizer {
 		change(image, controllerutil.RemoveFinalizer)
 	}
-	return joinWriteErrors(failures)
+	return p.joinWriteErrors(failures)
 }
 
 // writeStatuses writes the status of every image whose status changed, and then
@@ -196,7 +212,7 @@ func (p *Planner) writeStatuses(ctx context.Context, plan *Plan, s Snapshot) (la
 		}
 	}
 	_ = group.Wait() // as above
-	return later, joinWriteErrors(failures)
+	return later, p.joinWriteErrors(failures)
 }
 
 func (p *Planner) writeStatus(ctx context.Context, image *v1alpha1.CloudImage, status v1alpha1.CloudImageStatus) error {
@@ -217,9 +233,11 @@ func (p *Planner) writeStatus(ctx context.Context, image *v1alpha1.CloudImage, s
 }
 
 // joinWriteErrors joins errors but for those of outdated writes: the object changed
-// since the snapshot, and the event of that change makes the next pass.
-func joinWriteErrors(failures []error) error {
+// since the snapshot, and the next pass sees it.
+func (p *Planner) joinWriteErrors(failures []error) error {
 	return errors.Join(slices.DeleteFunc(failures, func(err error) bool {
-		return err == nil || IsOutdated(err)
+		outdated := err != nil && IsOutdated(err)
+		p.outdated = p.outdated || outdated
+		return err == nil || outdated
 	})...)
 }

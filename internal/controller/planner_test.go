@@ -38,19 +38,91 @@ func TestRefusedWriteAndWhatWasWrittenBefore(t *testing.T) {
 		fails  bool
 	}{
 		"conflict": {err: apierrors.NewConflict(resource, "n", nil)},
-		"outdated": {err: apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "patch", resource, "n", "test failed", 0, false)},
-		"invalid":  {err: apierrors.NewInvalid(schema.GroupKind{}, "n", field.ErrorList{field.Required(field.NewPath("spec"), "")}), fails: true},
-		"away":     {err: apierrors.NewServiceUnavailable("later"), fails: true},
-		"gone":     {err: apierrors.NewNotFound(resource, "n"), forgot: true, fails: true},
+		"outdated": {err: apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", "test failed", 0, false)},
+		"webhook": {err: &apierrors.StatusError{ErrStatus: metav1.Status{
+			Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid, Message: `admission webhook "w" denied the request: no`,
+		}}, fails: true},
+		"webhook without a reason": {err: &apierrors.StatusError{ErrStatus: metav1.Status{Code: http.StatusUnprocessableEntity}}, fails: true},
+		"invalid":                  {err: apierrors.NewInvalid(schema.GroupKind{}, "n", field.ErrorList{field.Required(field.NewPath("spec"), "")}), fails: true},
+		"away":                     {err: apierrors.NewServiceUnavailable("later"), fails: true},
+		"gone":                     {err: apierrors.NewNotFound(resource, "n"), forgot: true, fails: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			written := &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Name: "n", Generation: 3}}
 			p := &Planner{Client: refusing{err: tt.err}, Now: time.Now, written: newAssumed()}
-			p.written.remember(written, time.Now())
+			p.written.remember(written, time.Now(), assumedFor)
 			err := p.writeOrders(t.Context(), &Plan{Update: []Orders{{Node: Node{Name: "n"}, Cache: written}}})
 			if (err != nil) != tt.fails || (len(p.written.objects) == 0) != tt.forgot {
 				t.Errorf("error %v, forgotten: %v", err, len(p.written.objects) == 0)
+			}
+		})
+	}
+}
+
+// TestOrdersInDoubt: orders whose answer never came may have arrived, and a slot that they grant is taken.
+func TestOrdersInDoubt(t *testing.T) {
+	t.Parallel()
+	resource := schema.GroupResource{Resource: "nodeimagecaches"}
+	for name, tt := range map[string]struct {
+		err     error
+		granted bool
+	}{
+		"no answer":     {context.DeadlineExceeded, true},
+		"server failed": {apierrors.NewInternalError(errors.New("etcd is away")), true},
+		"refused":       {apierrors.NewForbidden(resource, "n", nil), false},
+		"outdated":      {apierrors.NewConflict(resource, "n", nil), false},
+		"too many":      {apierrors.NewTooManyRequests("later", 1), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			now := time.Now()
+			p := &Planner{Client: refusing{err: tt.err}, Now: func() time.Time { return now }, written: newAssumed()}
+			cache := &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Name: "n", UID: "u", Generation: 3}}
+			cache.Spec.Images = []v1alpha1.AssignedImage{order("a", digestA, hold)}
+			granted := []v1alpha1.AssignedImage{order("a", digestA, v1alpha1.ActionPull)}
+			_ = p.writeOrders(t.Context(), &Plan{Update: []Orders{{Node: Node{Name: "n"}, Cache: cache, Images: granted}}})
+			shown := func(at time.Time) bool {
+				s := Snapshot{Caches: map[string]*v1alpha1.NodeImageCache{"n": cache}}
+				p.written.overlay(s, at)
+				return orderIn(s.Caches["n"], "a").Action == v1alpha1.ActionPull
+			}
+			if got := shown(now); got != tt.granted {
+				t.Errorf("the slot counts as taken: %v", got)
+			}
+			if shown(now.Add(doubtedFor + time.Second)) {
+				t.Error("the slot counts as taken for ever")
+			}
+		})
+	}
+}
+
+// TestOrdersThatTakeASlotBack also test the report that they were decided from: the node may have begun.
+func TestOrdersThatTakeASlotBack(t *testing.T) {
+	t.Parallel()
+	cache := &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Name: "n", UID: "u", ResourceVersion: "7", Generation: 3}}
+	pulls, holds := order("a", digestA, v1alpha1.ActionPull), order("a", digestA, hold)
+	other := holds
+	other.Revision = "another"
+	for name, tt := range map[string]struct {
+		before, after v1alpha1.AssignedImage
+		want          bool
+	}{
+		"taken back":   {pulls, holds, true},
+		"granted":      {holds, pulls, false},
+		"new revision": {pulls, other, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			of := cache.DeepCopy()
+			of.Spec.Images = []v1alpha1.AssignedImage{tt.before}
+			patch, err := OrdersPatch(of, []v1alpha1.AssignedImage{tt.after})
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, _ := patch.Data(of)
+			if got := strings.Contains(string(data), `{"op":"test","path":"/metadata/resourceVersion","value":"7"}`); got != tt.want {
+				t.Errorf("%s", data)
 			}
 		})
 	}

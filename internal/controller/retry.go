@@ -71,13 +71,14 @@ func (t tally) stalled(node string) map[string]int32 {
 }
 
 // probe lets one node try again, if it is time, and tells whether it did.
-func (r *rollout) probe(v *imageView, now time.Time) bool {
+func (r *rollout) probe(v *imageView, busy slotsByNode, now time.Time) bool {
 	next := r.nextProbe(v, now)
 	if next == nil {
 		return false
 	}
 	r.pull[next.node.Name] = true
 	r.retry[next.node.Name] = v.latest + 1
+	busy[next.node]++
 	return true
 }
 

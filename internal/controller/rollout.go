@@ -57,7 +57,7 @@ func rollOut(v *imageView, m Memory, busy slotsByNode, now time.Time) rollout {
 	free := slots(v) - held
 	switch {
 	case free > 0:
-		if r.probe(v, now) {
+		if r.probe(v, busy, now) {
 			free--
 		}
 	case len(waiting) > 0 && r.broken == "" && r.nextProbe(v, now) != nil:
@@ -243,7 +243,7 @@ func (s slotsByNode) count(v *imageView) {
 
 // candidates are the nodes that may be granted a slot, in the order of their
 // turn: those that tried least first, then those with the fewest slots, then
-// pseudo-random, but the same for every image and after every restart.
+// pseudo-random, but among equals the same for every image and after every restart.
 func candidates(v *imageView, busy slotsByNode) []*nodeView {
 	var found []*nodeView
 	for i := range v.nodes {

@@ -43,6 +43,12 @@ func TestOrdersAndWhatTheyWerePlannedFrom(t *testing.T) {
 	if err := write(v1alpha1.AssignedImage{Name: "a"}); err == nil || controller.IsOutdated(err) {
 		t.Errorf("invalid orders: %v", err)
 	}
+	planned.Spec.Images = []v1alpha1.AssignedImage{order}
+	planned.Spec.Images[0].Action = v1alpha1.ActionPull
+	if err := write(order); !controller.IsOutdated(err) {
+		t.Errorf("a slot taken back in spite of a report: %v", err)
+	}
+	planned.Spec.Images = nil
 	if err := write(order); err != nil {
 		t.Fatalf("orders beside a report: %v", err)
 	}
