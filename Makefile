@@ -69,6 +69,10 @@ fmt: ## format the code and sort its imports
 lint: ## run the linters of .golangci.yml; make lint PKG=./internal/pull/... for some of the code
 	@$(GOLANGCI_LINT) run $(or $(PKG),./...)
 
+.PHONY: vulncheck
+vulncheck: ## look for known vulnerabilities in what the programs call; VULNDB=file:///... for a copy of vuln.go.dev
+	@go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 $(if $(VULNDB),-db='$(VULNDB)') ./...
+
 .PHONY: verify
 verify: ## check that generated files, go.mod files and formatting are up to date, and lint
 	@test/tools/verify

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -36,6 +37,9 @@ func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, prog
 	if err != nil {
 		return controller.Pulled{}, err
 	}
+	if err := pull.CheckHeader(access.Header); err != nil {
+		return controller.Pulled{}, badSecret{err}
+	}
 	maps.Copy(request.Header, access.Header)
 	request.RootCAs = access.RootCAs
 	transfer := n.metrics.NewTransfer()
@@ -46,6 +50,16 @@ func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, prog
 	})
 	return pulled(result), cause(err)
 }
+
+// badSecret is a Secret that no request can carry: like a missing one it heals
+// when it is corrected, without an edit of the image.
+type badSecret struct{ err error }
+
+// Error implements error.
+func (e badSecret) Error() string { return "the Secret cannot be used: " + e.err.Error() }
+
+// Reason is one of the API's reasons.
+func (e badSecret) Reason() string { return v1alpha1.ReasonCredentialsMissing }
 
 // Adopt implements controller.Store.
 func (n *nodeStore) Adopt(ctx context.Context, image v1alpha1.AssignedImage) (controller.Pulled, error) {
@@ -68,7 +82,8 @@ func (n *nodeStore) Adopt(ctx context.Context, image v1alpha1.AssignedImage) (co
 // Drop implements controller.Store.
 func (n *nodeStore) Drop(name string) error { return n.store.Unlink(name) }
 
-// Purge implements controller.Store.
+// Purge implements controller.Store. What it deletes is the digest that the order
+// names: one that came out of an older etcd may find other bytes under the name.
 func (n *nodeStore) Purge(image v1alpha1.AssignedImage) error {
 	links, err := n.store.Images()
 	if err != nil {
@@ -77,7 +92,7 @@ func (n *nodeStore) Purge(image v1alpha1.AssignedImage) error {
 	if err := n.store.Unlink(image.Name); err != nil {
 		return err
 	}
-	if digest := links[image.Name]; digest != "" {
+	if digest := cmp.Or(image.Digest, links[image.Name]); digest != "" {
 		if err := n.store.RemoveBlob(digest); err != nil && !errors.Is(err, pull.ErrReferenced) {
 			return err
 		}

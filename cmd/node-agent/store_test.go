@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
 )
 
 func TestEngineAndAPINameTheSameReasons(t *testing.T) {
@@ -48,6 +49,33 @@ func TestOrderBecomesRequest(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestPurgeDeletesWhatTheOrderNames: an order that came out of an older etcd may find other bytes under its name, or none.
+func TestPurgeDeletesWhatTheOrderNames(t *testing.T) {
+	t.Parallel()
+	store, err := pull.Open(t.Context(), t.TempDir(), pull.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	fetch := func(seed uint64, name string) string {
+		result, err := store.Pull(t.Context(), pull.Request{URL: pulltest.New(t, pulltest.Random(seed, 1<<20)).URL, ImageName: name}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result.Digest
+	}
+	ordered, linked := fetch(1, "ordered"), fetch(2, "debian")
+	if err := store.Unlink("ordered"); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&nodeStore{store: store}).Purge(v1alpha1.AssignedImage{Name: "debian", Digest: ordered}); err != nil {
+		t.Fatal(err)
+	}
+	if store.Contains(ordered, 0) || !store.Contains(linked, 0) {
+		t.Errorf("the blob that was named is there: %v, the other one: %v", store.Contains(ordered, 0), store.Contains(linked, 0))
 	}
 }
 

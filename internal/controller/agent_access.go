@@ -58,11 +58,31 @@ func (im *Images) accessVersion(ctx context.Context, order v1alpha1.AssignedImag
 	return version
 }
 
+// noteAccess keeps the version with the image, and not with the order: it may have
+// changed while the image was held.
+func (im *Images) noteAccess(ctx context.Context, order v1alpha1.AssignedImage) {
+	version := im.accessVersion(ctx, order)
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if e := im.entries[order.Name]; e != nil && ctx.Err() == nil {
+		e.access = version
+	}
+}
+
+func (im *Images) accessBefore(name string) string {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if e := im.entries[name]; e != nil {
+		return e.access
+	}
+	return ""
+}
+
 // awaitNewAccess waits, after a failure that other credentials may heal, until
 // they are others than before, and says so. It does not try again by itself: the
 // manager decides which node does, and when.
-func (im *Images) awaitNewAccess(ctx context.Context, order v1alpha1.AssignedImage, before string) {
-	status := im.statusOf(order.Name)
+func (im *Images) awaitNewAccess(ctx context.Context, order v1alpha1.AssignedImage) {
+	status, before := im.statusOf(order.Name), im.accessBefore(order.Name)
 	if im.AccessVersion == nil || !namesAccess(order) || status.State != v1alpha1.StateFailed || !healable(status.Reason) || status.Reason == v1alpha1.ReasonCredentialsChanged {
 		return
 	}

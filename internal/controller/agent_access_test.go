@@ -42,6 +42,47 @@ func TestRetryOfAFailedPull(t *testing.T) {
 	})
 }
 
+// TestCredentialsThatChangeWhileHeld: a suspended image notices what is corrected meanwhile, at once or after it resumes.
+func TestCredentialsThatChangeWhileHeld(t *testing.T) {
+	t.Parallel()
+	for name, looksBefore := range map[string]time.Duration{"after a look": 90 * time.Second, "before the first look": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			withImages(t, 1, func(im *Images, m *memoryStore) {
+				version := "1"
+				im.AccessVersion = func(context.Context, *v1alpha1.HTTPSource) (string, error) {
+					m.mu.Lock()
+					defer m.mu.Unlock()
+					return version, nil
+				}
+				m.fails = []error{reasonError(v1alpha1.ReasonForbidden)}
+				o := order("a", digestA, v1alpha1.ActionPull)
+				o.Source.HTTP = &v1alpha1.HTTPSource{URL: "https://images.example/a", SecretRef: &v1alpha1.ObjectReference{Name: "s"}}
+				step := func(action v1alpha1.ImageAction, takes time.Duration) {
+					o.Action = action
+					im.Sync([]v1alpha1.AssignedImage{o}, nil)
+					synctest.Wait()
+					time.Sleep(takes)
+				}
+				step(v1alpha1.ActionPull, 10*time.Minute)
+				step(v1alpha1.ActionHold, looksBefore)
+				m.mu.Lock()
+				version = "2"
+				m.mu.Unlock()
+				step(v1alpha1.ActionPull, 3*time.Minute)
+				if diff := cmp.Diff([]string{"a FailedCredentialsChanged"}, state(im, m)); diff != "" || m.pulls != 1 {
+					t.Errorf("%d pulls; %s", m.pulls, diff)
+				}
+				o.Retry = 1
+				step(v1alpha1.ActionPull, 2*time.Minute)
+				if got := im.Statuses()[0]; got.State != v1alpha1.StateReady || m.pulls != 2 {
+					t.Errorf("after the retry: %s %s, %d pulls", got.State, got.Reason, m.pulls)
+				}
+			})
+		})
+	}
+}
+
 // TestChangedCredentialsAreReported: the node says that its Secret changed, and
 // leaves it to the manager when to try again.
 func TestChangedCredentialsAreReported(t *testing.T) {

@@ -16,7 +16,7 @@ const (
 // backoff is the pause before the next attempt of a pull, and false if there is
 // none. attempts counts the attempts so far, from 1; least is what the server
 // asked for (Retry-After, RFC 9110 §10.2.3), zero if nothing; random is in [0, 1).
-// Retries draw from the whole span up to twice the mean ("full jitter"), so that
+// It counts up to retryCap, and the pause comes on top. Retries draw from the whole span up to twice the mean ("full jitter"), so that
 // 5,000 nodes do not come back to a recovering server at once.
 func backoff(class reasonClass, attempts int32, least time.Duration, random float64) (time.Duration, bool) {
 	switch class {
@@ -29,6 +29,6 @@ func backoff(class reasonClass, attempts int32, least time.Duration, random floa
 		if shift := attempts - 1; shift < 8 {
 			span = min(retryCap, 2*retryBase<<max(0, shift))
 		}
-		return min(retryCap, least+time.Duration(float64(span)*random)), true
+		return min(retryCap, least) + time.Duration(float64(span)*random), true
 	}
 }

@@ -43,6 +43,7 @@ type entry struct {
 	status v1alpha1.ImageStatus
 	cancel context.CancelFunc
 	lost   string // why bytes that were ready have to be fetched again
+	access string // the version of what the source names, before the last pull
 	// adopting: its worker hashes bytes that lie on the disk.
 	adopting bool
 }

@@ -276,6 +276,17 @@ func TestImagesCarryOutOrders(t *testing.T) {
 			}},
 			pulls: 1,
 		},
+		"a failed image adopts what another one pulled": {
+			fails: []error{reasonError(v1alpha1.ReasonDigestMismatch)},
+			steps: []step{
+				{[]v1alpha1.AssignedImage{order("a", digestA, fetch)}, time.Minute + time.Second, []string{"a FailedDigestMismatch"}},
+				{
+					[]v1alpha1.AssignedImage{order("a", digestA, fetch), order("b", digestA, fetch)}, 2 * time.Minute,
+					[]string{"a Ready", "b Ready", "blob sha256:aa", "link a sha256:aa", "link b sha256:aa"},
+				},
+			},
+			pulls: 2,
+		},
 		"a passing failure is tried again": {
 			fails: []error{reasonError(v1alpha1.ReasonSourceUnavailable), errors.New("disk on fire")},
 			steps: []step{
@@ -421,7 +432,7 @@ func TestBackoff(t *testing.T) {
 		{classRetry, 9, 0, 0.5, 150 * time.Second, true},
 		{classRetry, 2_000_000_000, 0, 1, 5 * time.Minute, true},
 		{classRetry, 1, 30 * time.Second, 0.5, 32 * time.Second, true},
-		{classRetry, 1, time.Hour, 0.5, 5 * time.Minute, true},
+		{classRetry, 1, time.Hour, 0.5, 5*time.Minute + 2*time.Second, true},
 		{classWait, 7, 0, 0, 45 * time.Second, true},
 		{classWait, 7, 0, 1, 75 * time.Second, true},
 		{classTerminal, 1, 0, 0.5, 0, false},
@@ -515,7 +526,8 @@ func TestWorthOfTheFirstStatus(t *testing.T) {
 		want    worth
 	}{
 		"all wait for slots":  {v1alpha1.StatePending, nil, worthLater},
-		"one pulls":           {v1alpha1.StatePulling, nil, worthNow},
+		"one pulls":           {v1alpha1.StatePulling, nil, worthLater},
+		"one is there":        {v1alpha1.StateReady, nil, worthNow},
 		"the store is broken": {v1alpha1.StatePending, errors.New("read-only"), worthNow},
 	} {
 		t.Run(name, func(t *testing.T) {

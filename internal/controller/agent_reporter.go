@@ -24,6 +24,14 @@ const (
 	// progressEvery is the least time between two writes that only tell progress;
 	// up to half of it is added at random.
 	progressEvery = 15 * time.Second
+	// progressShare is what part of the time an agent's writes may take up: where
+	// the API server answers late, because a large fleet writes, progress rests for
+	// so many times the last answer took, up to progressMost.
+	progressShare = 20
+	progressMost  = 2 * time.Minute
+	// firstAfter is how long the first report of a node waits, up to half of it more:
+	// where many nodes join together, the orders of all of them go first.
+	firstAfter = 5 * time.Second
 	// gatherFor is how long a transition waits for others, so that images that
 	// change together are one write.
 	gatherFor = 250 * time.Millisecond
@@ -44,7 +52,7 @@ type Reporter struct {
 	Random  func() float64 // in [0, 1)
 
 	later  time.Time // when what can wait is written
-	health    atomic.Pointer[error]
+	health atomic.Pointer[error]
 }
 
 // Reconcile is one look at the orders, the images and the store. It never waits
@@ -60,7 +68,7 @@ func (r *Reporter) Reconcile(ctx context.Context, request reconcile.Request) (re
 	r.Metrics.observeRoom(room)
 	now := r.Now()
 	if r.later.IsZero() {
-		r.later = now.Add(r.jittered(progressEvery))
+		r.later = now.Add(r.jittered(firstAfter))
 	}
 	next := report(&object, r.Images.Statuses(), room.StorageStatus, storage, r.Version, now)
 	switch worthOf(object.Status, next, object.Spec.Images) {
@@ -75,13 +83,15 @@ func (r *Reporter) Reconcile(ctx context.Context, request reconcile.Request) (re
 	}
 	updated := object.DeepCopy()
 	updated.Status = next
+	asked := r.Now()
 	if err := r.Client.Status().Patch(ctx, updated, client.MergeFrom(&object)); err != nil {
 		if refused(err) {
 			r.setHealth(fmt.Errorf("the API server refuses this node's status: %w", err))
 		}
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	r.later = now.Add(r.jittered(progressEvery))
+	answered := r.Now()
+	r.later = answered.Add(r.jittered(min(max(progressEvery, progressShare*answered.Sub(asked)), progressMost)))
 	r.setHealth(storage)
 	return reconcile.Result{RequeueAfter: r.lookAgain(next)}, nil
 }

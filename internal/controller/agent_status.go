@@ -58,7 +58,7 @@ const (
 	// worthNothing: nothing changed that anybody waits for.
 	worthNothing worth = iota
 	// worthLater: only the progress of pulls changed, what the store holds, or
-	// what everybody assumes of a node that has said nothing.
+	// what everybody assumes.
 	worthLater
 	// worthNow: a state changed, or an order to remove was seen.
 	worthNow
@@ -67,10 +67,8 @@ const (
 // worthOf compares a status with the written one. Free space changes all the time
 // and is never a reason to write, nor is the size of a filesystem, which follows
 // from free space on some; nor is a generation by itself, unless the manager waits
-// for it, which it does for orders to remove. That a new node's store is usable, or
-// that an image waits for its slot, changes nothing for anybody: said at once, the
-// first reports of nodes that join together would stand before the orders of others.
-// An order to pull is answered at once, even if the image has to wait.
+// for it, which it does for orders to remove. That an image waits for its slot, or
+// that a node that has said nothing yet is about to pull, is what everybody assumes.
 func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.AssignedImage) worth {
 	written, next = *written.DeepCopy(), *next.DeepCopy()
 	removes, held := false, map[string]bool{}
@@ -96,13 +94,18 @@ func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.Assi
 			}
 		}
 	}
-	if written.NodeUID == "" && meta.IsStatusConditionTrue(next.Conditions, v1alpha1.ConditionStorageReady) {
-		written.NodeUID, written.AgentVersion, written.Conditions = next.NodeUID, next.AgentVersion, next.Conditions
-	}
-	if equality.Semantic.DeepEqual(written, next) {
+	if equality.Semantic.DeepEqual(written, next) || (written.NodeUID == "" && begins(&next)) {
 		return worthLater
 	}
 	return worthNow
+}
+
+// begins tells whether a report says no more than that a node has its orders.
+func begins(next *v1alpha1.NodeImageCacheStatus) bool {
+	return meta.IsStatusConditionTrue(next.Conditions, v1alpha1.ConditionStorageReady) &&
+		!slices.ContainsFunc(next.Images, func(image v1alpha1.ImageStatus) bool {
+			return image.State != v1alpha1.StatePulling && !justPending(&image)
+		})
 }
 
 // justPending tells whether a report says no more of an image than its order does.

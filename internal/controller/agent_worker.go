@@ -16,14 +16,13 @@ func (im *Images) carryOut(ctx context.Context, order v1alpha1.AssignedImage) {
 		im.remove(ctx, order)
 		return
 	}
-	access := "" // to the source, before the last pull
 	im.retry(ctx, order, func() error {
 		return im.warm(ctx, order, func() error {
-			access = im.accessVersion(ctx, order)
+			im.noteAccess(ctx, order)
 			return im.pull(ctx, order)
 		})
 	})
-	im.awaitNewAccess(ctx, order, access)
+	im.awaitNewAccess(ctx, order)
 }
 
 // warm makes an image Ready, as far as its order allows.

@@ -70,6 +70,7 @@ func TestConfinement(t *testing.T) {
 		"never": {policy: func(p *policy) {
 			p.MatchConditions = append(p.MatchConditions, admissionv1.MatchCondition{Name: "never", Expression: "false"})
 		}, want: "every request of the agents"},
+		"by parameters": {policy: func(p *policy) { p.ParamKind = &admissionv1.ParamKind{APIVersion: "v1", Kind: "ConfigMap"} }, want: "paramKind"},
 
 		"warns only":    {binding: func(b *binding) { b.ValidationActions = []admissionv1.ValidationAction{admissionv1.Warn} }, want: "deny"},
 		"binds another": {binding: func(b *binding) { b.PolicyName = "another" }, want: "deny"},

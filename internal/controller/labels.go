@@ -26,7 +26,8 @@ func wantedLabels(node labels.Set, nodeUID string, cache *v1alpha1.NodeImageCach
 			status.Revision != image.Status.Revision || !image.DeletionTimestamp.IsZero() {
 			continue
 		}
-		if selector, err := selectorOf(image); err != nil || !selector.Matches(node) {
+		// A selector with a typing error keeps the orders, and so the labels.
+		if selector, err := selectorOf(image); err == nil && !selector.Matches(node) {
 			continue
 		}
 		wanted[v1alpha1.NodeLabelPrefix+image.Name] = labelOf(status.Digest)

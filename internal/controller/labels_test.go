@@ -73,6 +73,12 @@ func TestLabelChanges(t *testing.T) {
 			},
 			want: map[string]*string{debianLabel: gone},
 		},
+		"selector with a typing error": {
+			have: map[string]string{debianLabel: valueA},
+			edit: func(_ *world, image *v1alpha1.CloudImage) {
+				image.Spec.NodeSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "pool", Operator: "in"}}}
+			},
+		},
 		"agent away": {
 			have: map[string]string{debianLabel: valueA},
 			edit: func(w *world, _ *v1alpha1.CloudImage) {

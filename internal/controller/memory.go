@@ -55,7 +55,7 @@ func (m Memory) Observe(s Snapshot, now time.Time) Memory {
 		}
 		for i := range cache.Spec.Images {
 			order := &cache.Spec.Images[i]
-			if order.Action != v1alpha1.ActionPull {
+			if order.Action == v1alpha1.ActionRemove {
 				continue
 			}
 			status := statusIn(cache, order.Name)
@@ -63,7 +63,9 @@ func (m Memory) Observe(s Snapshot, now time.Time) Memory {
 				continue // nothing is pulled
 			}
 			key := pullKey{node.Name, order.Name}
-			next.progress[key] = m.progressOf(key, order, status, now)
+			if seen := m.progressOf(key, order, status, now); seen.repair || order.Action == v1alpha1.ActionPull {
+				next.progress[key] = seen
+			}
 		}
 	}
 	return next

@@ -191,6 +191,25 @@ func TestLostPinIsAdoptedFromMostNodes(t *testing.T) {
 	}
 }
 
+// TestLostPinCountsNodesThatAreAway: most nodes hold the image, and their agents restart.
+func TestLostPinCountsNodesThatAreAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3)
+	image := w.apply("debian", func(i *v1alpha1.CloudImage) { i.Spec.Digest = "" })
+	w.settle()
+	for i, digest := range []string{digestB, digestA, digestB} {
+		w.report(w.s.Nodes[i].Name, "debian", ready(digest))
+		w.s.Nodes[i].AgentReady = digest == digestA
+	}
+	w.pass()
+	w.now = w.now.Add(unavailableAfter)
+	image.Status = v1alpha1.CloudImageStatus{ObservedGeneration: -1}
+	w.pass()
+	if image.Status.Digest != digestB {
+		t.Errorf("adopted %q, want %q", image.Status.Digest, digestB)
+	}
+}
+
 func TestSilentFirstNodeIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 3)

@@ -85,7 +85,7 @@ func (r *rollout) probe(v *imageView, busy slotsByNode, now time.Time) bool {
 // nextProbe is the node that may try again now; nil if there is none. What the
 // bytes are does not heal, so nobody tries while that stops the rollout.
 func (r *rollout) nextProbe(v *imageView, now time.Time) *nodeView {
-	if r.tally.since.IsZero() || aboutContent(r.broken) {
+	if r.tally.since.IsZero() || r.unhealable {
 		return nil
 	}
 	var next *nodeView

@@ -267,6 +267,55 @@ func TestRepairNeedsNoSlot(t *testing.T) {
 	}
 }
 
+// TestRepairUnderHold: a node that adopted its bytes under Hold, as after a reinstallation, repairs itself as well.
+func TestRepairUnderHold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3)
+	one := intstr.FromInt32(1)
+	image := w.apply("debian", func(i *v1alpha1.CloudImage) {
+		i.Spec.Suspend = true
+		i.Spec.Rollout.MaxConcurrentNodes = &one
+	})
+	w.settle()
+	w.report("node-000", "debian", ready(digestA))
+	w.settle()
+	image.Spec.Suspend = false
+	w.settle()
+	other := w.granted("debian") // has the only slot
+	w.report("node-000", "debian", func(s *v1alpha1.ImageStatus) { s.State, s.Digest = v1alpha1.StatePending, "" })
+	w.settle()
+	if diff := cmp.Diff(append([]string{"node-000"}, other...), w.granted("debian")); diff != "" || len(other) != 1 {
+		t.Errorf("a repair and a first pull: %s", diff)
+	}
+}
+
+// TestHourlyRetryWhateverFailedLast: of a rollout that too many failures stop, those that may heal are tried again,
+// whichever node comes last.
+func TestHourlyRetryWhateverFailedLast(t *testing.T) {
+	t.Parallel()
+	for _, corrupt := range []int{0, 2} {
+		w := newWorld(t, 5)
+		limit := intstr.FromInt32(3)
+		w.apply("debian", func(i *v1alpha1.CloudImage) { i.Spec.Rollout.MaxConcurrentNodes = &limit })
+		w.settle()
+		w.report(w.granted("debian")[0], "debian", ready(digestA))
+		w.settle()
+		for i, node := range w.granted("debian") {
+			reason := v1alpha1.ReasonForbidden
+			if i == corrupt {
+				reason = v1alpha1.ReasonDigestMismatch
+			}
+			w.report(node, "debian", failed(reason))
+		}
+		w.settle()
+		w.now = w.now.Add(probeEvery)
+		w.settle()
+		if got := w.retrying("debian"); len(got) != 1 {
+			t.Errorf("node %d of 3 has other bytes: %v try again, want one", corrupt, got)
+		}
+	}
+}
+
 // TestAwayAgentKeepsItsOrder: an agent's restart costs no writes on nodes that are warm.
 func TestAwayAgentKeepsItsOrder(t *testing.T) {
 	t.Parallel()

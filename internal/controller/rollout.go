@@ -32,6 +32,8 @@ type rollout struct {
 	// broken is the reason for which no further node is granted; empty if the
 	// rollout goes on.
 	broken string
+	// unhealable: it is the bytes themselves that stop the rollout.
+	unhealable bool
 	// next is when the decision may change by time alone; zero if it cannot.
 	next time.Time
 }
@@ -40,7 +42,7 @@ type rollout struct {
 // are busy.
 func rollOut(v *imageView, m Memory, busy slotsByNode, now time.Time) rollout {
 	r := rollout{pull: map[string]bool{}, retry: map[string]int32{}, tally: m.tallyOf(v, now)}
-	r.broken = brokenBy(v, r.tally.forgiven)
+	r.broken, r.unhealable = brokenBy(v, r.tally.forgiven)
 	if v.image.Spec.Suspend || v.selector != nil {
 		return r
 	}
@@ -94,6 +96,9 @@ func (r *rollout) keepSlots(v *imageView, m Memory, now time.Time) (held int, wa
 		n := &v.nodes[i]
 		switch {
 		case !n.granted():
+			if n.order != nil && n.state != nodeReady && n.state != nodeUnavailable && !n.dormant && !n.leftOut && m.repairs(n.node.Name, v.image.Name) {
+				r.pull[n.node.Name] = true // it adopted its bytes under Hold, and lost them
+			}
 			continue
 		case v.holds(n), n.dormant:
 			// Pull needs no slot here: a ready node repairs itself under it, and a
@@ -179,8 +184,8 @@ func limitOf(v *imageView) int {
 
 // brokenBy is why no further node of the revision may be granted: a failure that
 // every node would see while none is ready, or too many failures besides those
-// that a later success outweighs.
-func brokenBy(v *imageView, forgiven int) string {
+// that a later success outweighs. The first of these does not heal.
+func brokenBy(v *imageView, forgiven int) (reason string, unhealable bool) {
 	ready, terminal := 0, 0
 	var content, last string
 	for i := range v.nodes {
@@ -202,11 +207,11 @@ func brokenBy(v *imageView, forgiven int) string {
 	}
 	switch {
 	case content != "" && ready == 0:
-		return content
+		return content, true
 	case terminal-forgiven >= max(breakerFailures, limitOf(v)):
-		return last
+		return last, false
 	default:
-		return ""
+		return "", false
 	}
 }
 
@@ -215,7 +220,7 @@ func brokenBy(v *imageView, forgiven int) string {
 func mostHeldDigest(v *imageView) string {
 	votes := map[string]int{}
 	for i := range v.nodes {
-		if n := &v.nodes[i]; n.state == nodeReady {
+		if n := &v.nodes[i]; v.holds(n) {
 			votes[n.status.Digest]++
 		}
 	}

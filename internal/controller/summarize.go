@@ -29,7 +29,7 @@ func summarize(v *imageView, r *rollout, now time.Time) v1alpha1.CloudImageStatu
 	status := v1alpha1.CloudImageStatus{
 		ObservedGeneration:     v.image.Generation,
 		Revision:               v.revision,
-		LastHandledRequestedAt: v.image.Annotations[v1alpha1.RequestedAtAnnotation],
+		LastHandledRequestedAt: clip(v.image.Annotations[v1alpha1.RequestedAtAnnotation]),
 		Digest:                 cmp.Or(v.digest, r.pin),
 		Nodes:                  countNodes(v),
 		Failures:               failuresOf(v),

@@ -17,6 +17,23 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
 )
 
+func TestRemoveBlobOfAKeptDigest(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	r := mustPull(t, s, Request{URL: pulltest.New(t, pulltest.Random(1, 1<<20)).URL, ImageName: "disk"})
+	s.Keep([]string{r.Digest})
+	if err := s.Unlink("disk"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RemoveBlob(r.Digest); !errors.Is(err, ErrReferenced) || !s.Contains(r.Digest, r.SizeBytes) {
+		t.Errorf("a blob that an order wants: %v", err)
+	}
+	s.Keep(nil)
+	if err := s.RemoveBlob(r.Digest); err != nil || s.Contains(r.Digest, 0) {
+		t.Errorf("one that nobody wants: %v", err)
+	}
+}
+
 func TestStoreIsHeldByOne(t *testing.T) {
 	t.Parallel()
 	path := t.TempDir()

@@ -81,6 +81,15 @@ func (s *story) meetCluster(ctx context.Context, address netip.AddrPort) error {
 	if _, err := getHelm(ctx, s.Repository); err != nil {
 		return err
 	}
+	there, err := s.ask(ctx, fmt.Sprintf("kubectl get --ignore-not-found --output=name crd/cloudimages.prefetch.cloudimage.dev "+
+		"crd/nodeimagecaches.prefetch.cloudimage.dev && kubectl get --ignore-not-found --output=name namespace/%s namespace/cloudimage-sources", namespace))
+	if err != nil {
+		return err
+	}
+	if there = strings.Join(strings.Fields(there), ", "); there != "" {
+		return fmt.Errorf("the cluster has %s already; the story installs the operator and deletes all of it at its end", there)
+	}
+	s.mayRemove = true
 	nodes, err := s.show(ctx, "kubectl get nodes -o name")
 	if err != nil {
 		return err

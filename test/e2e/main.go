@@ -91,7 +91,7 @@ func prepareAndTell(ctx context.Context) int {
 
 var errNotRoot = errors.New(`this makes nodes with network namespaces, mounts and cgroups, so it has to be run as root:
 sudo make e2e        three nodes on this machine; on Debian it installs the packages it needs
-KUBECONFIG=… make e2e    on a cluster of yours, without root and with fewer steps`)
+KUBECONFIG=… make e2e    on a cluster of yours that has no such operator, with fewer steps: see CONTRIBUTING.md`)
 
 // leaveNothing removes the sandbox and searches twice, because what is on its way out the first time must be gone the second.
 func leaveNothing(out *narrate.Printer, box *sandbox.Sandbox) error {

@@ -42,6 +42,8 @@ type story struct {
 	// prometheus is nil before its step.
 	prometheus *observe.Server
 	guest      warmImage
+	// mayRemove: the cluster of KUBECONFIG had no operator, so what is there at the end is this program's.
+	mayRemove bool
 }
 
 // step is one numbered part of the story.
@@ -152,7 +154,7 @@ func (s *story) cleanUp(ctx context.Context) error {
 	if s.plane != nil {
 		errs = append(errs, s.plane.Stop())
 	}
-	if s.external() {
+	if s.external() && s.mayRemove {
 		errs = append(errs, s.leaveCluster(ctx))
 	}
 	if s.prometheus != nil {

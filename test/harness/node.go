@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,6 +44,14 @@ func (n *Node) Lose(since time.Time) error {
 	n.lostSince = since
 	n.mu.Unlock()
 	return n.Stop()
+}
+
+// Another is the same agent once more, which the Pod does not know of. Start begins it, Stop has to end it.
+func (n *Node) Another(name string) *Program {
+	return &Program{
+		Name: n.Program.Name + ", " + name, LogPath: strings.TrimSuffix(n.LogPath, ".log") + "-" + name + ".log",
+		path: n.path, client: n.client, args: n.args,
+	}
 }
 
 // AddNode creates a Ready Node and its agent's Pod, as the kubelet and the DaemonSet controller would, and starts the agent with a

@@ -36,6 +36,7 @@ the Go runtime's metrics as well, and those of controller-runtime and its client
 ClusterRole that comes with ` + "`config/rbac`" + `, here a ServiceAccount that is for
 nothing else:
 
+    kubectl --namespace cloudimage-system create serviceaccount metrics-scraper
     kubectl create clusterrolebinding cloudimage-metrics-scraper \
       --clusterrole=cloudimage-metrics-reader --serviceaccount=cloudimage-system:metrics-scraper
 
@@ -43,8 +44,11 @@ The certificate is made at each start and signed by nobody, so a scraper must no
 directory with a ` + "`tls.crt` and `tls.key`" + ` of your own, which are read again when they change. ` + "`--metrics-secure=false`" + ` serves
 plain HTTP to everybody, for a loopback address. The answer of the API server is kept for a minute, a refusal for ten
 seconds. [Security](security.md) says what a scraper's token should be able to do: nothing else.
-[Observability](observability.md) tells of alerts and the dashboard, and how to have the Prometheus operator scrape. Without it, with the
-token of that ServiceAccount in a file:
+[Observability](observability.md) tells of alerts and the dashboard, and how to have the Prometheus operator scrape, with a
+Secret for the token of that ServiceAccount. Without the operator, put that token into a file, and give Prometheus itself a ServiceAccount that
+may get, list and watch Pods in that namespace:
+
+    kubectl --namespace cloudimage-system get secret metrics-scraper -o jsonpath='{.data.token}' | base64 -d >cloudimage-token
 
 ` + "```yaml" + `
 scrape_configs:
@@ -55,6 +59,7 @@ scrape_configs:
   kubernetes_sd_configs: [{role: pod, namespaces: {names: [cloudimage-system]}}]
   relabel_configs:
   - {source_labels: [__meta_kubernetes_pod_container_port_name], regex: metrics, action: keep}
+  - {source_labels: [__meta_kubernetes_pod_phase], regex: Failed|Succeeded, action: drop}
   - {source_labels: [__meta_kubernetes_pod_node_name], target_label: node}
 ` + "```" + `
 `

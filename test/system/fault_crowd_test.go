@@ -84,8 +84,8 @@ func TestFault29ConflictsAndThrottling(t *testing.T) {
 	eventually(t, "the image, while others write", func(ctx context.Context) error {
 		return g.ready(ctx, "crowded-conflicts", 3, f.digest)
 	})
-	within(t, 3*patience, "a conflict", func(ctx context.Context) error { // a matter of luck, so it takes some rollouts
-		if w.answered(t, `code="409"`, `group="prefetch.cloudimage.dev"`) > 0 {
+	within(t, 3*patience, "outdated orders", func(ctx context.Context) error { // a matter of luck, so it takes some rollouts
+		if w.answered(t, `code="422"`, `resource="nodeimagecaches"`) > 0 {
 			return nil
 		}
 		return errors.Join(errors.New("none yet"), w.rollOutAgain(ctx, "crowded-conflicts"))
@@ -124,9 +124,10 @@ func TestFault29ConflictsAndThrottling(t *testing.T) {
 	}
 }
 
-// touchEverything writes an annotation to every image and to the object of every node.
+// touchEverything writes an annotation to every image, and other orders to every node, as a leader does that was paused.
 func (w *world) touchEverything(ctx context.Context, round int) {
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{"test.cloudimage.dev/round":"%d"}}}`, round))
+	orders := client.RawPatch(types.JSONPatchType, fmt.Appendf(nil, `[{"op":"replace","path":"/spec/images/0/download/connections","value":%d}]`, 2+round%7))
 	var images v1alpha1.CloudImageList
 	var caches v1alpha1.NodeImageCacheList
 	// Errors are of objects that have gone, or of the end of the test.
@@ -135,7 +136,7 @@ func (w *world) touchEverything(ctx context.Context, round int) {
 		_ = w.client.Patch(ctx, &images.Items[i], patch)
 	}
 	for i := range caches.Items {
-		_ = w.client.Patch(ctx, &caches.Items[i], patch)
+		_ = w.client.Patch(ctx, &caches.Items[i], orders)
 	}
 }
 

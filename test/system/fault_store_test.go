@@ -203,3 +203,40 @@ func TestFault22CommandLineOnABusyStore(t *testing.T) {
 	waitCondition(t, "fault22", v1alpha1.ConditionReady)
 	g.requireOnly(t, f.digest)
 }
+
+// TestFault22SecondAgentWaits for the store of the first one, alive and not ready, and takes it over when that one ends.
+func TestFault22SecondAgentWaits(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, "second", 1)
+	node := g.nodes[0]
+	f := g.serve(t, mib, 1, origin.File{})
+	second := node.Another("second")
+	if err := second.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := second.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	waits := func(ctx context.Context) error {
+		if err := second.Probe(ctx); err == nil || !strings.Contains(err.Error(), "not ready") {
+			return fmt.Errorf("the second agent's readiness: %w", err)
+		}
+		return node.Probe(ctx)
+	}
+	eventually(t, "an agent that waits beside one that works", waits)
+	g.apply(t, "second", f, nil)
+	waitCondition(t, "second", v1alpha1.ConditionReady)
+	if err := waits(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := node.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the second agent's turn", second.Probe)
+	if second.Starts() != 1 {
+		t.Errorf("it was started %d times", second.Starts())
+	}
+	g.requireOnly(t, f.digest)
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
@@ -40,14 +42,18 @@ func TestFault01AgentKilledInMidPull(t *testing.T) {
 	g.requireOnly(t, f.digest)
 }
 
-// TestManagerKilledInMidRollout runs alone, because it takes the manager from everybody until the dead one's lease is over.
-func TestManagerKilledInMidRollout(t *testing.T) {
-	const nodes, slots = 8, 2
+// TestFault10ManagerKilledInMidRollout runs alone, because it takes the manager from everybody until the dead one's lease is over.
+// The pulls that the dead one granted take longer than that: a successor that forgets them would grant two more.
+func TestFault10ManagerKilledInMidRollout(t *testing.T) {
+	const nodes, slots = 4, 2
 	g := newGroup(t, "rollout", nodes)
-	f := g.serve(t, 4*mib, 1, origin.File{BytesPerSecond: mib})
-	g.apply(t, "rollout", f, limit(slots))
-	eventually(t, "a rollout that is under way", func(context.Context) error {
-		if asked := suite.origin.Nodes(f.urlPath); len(asked) <= slots {
+	f := g.serve(t, 4*mib, 1, origin.File{BytesPerSecond: mib / 8})
+	g.apply(t, "rollout", f, func(spec *v1alpha1.CloudImageSpec) {
+		limit(slots)(spec)
+		spec.Download.Connections = 1 // 32 s
+	})
+	eventually(t, "pulls in all slots", func(context.Context) error {
+		if asked := suite.origin.Nodes(f.urlPath); len(asked) < slots {
 			return fmt.Errorf("only nodes %q have asked", asked)
 		}
 		return nil
@@ -55,10 +61,23 @@ func TestManagerKilledInMidRollout(t *testing.T) {
 	if err := suite.cluster.Manager().Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if asked := suite.origin.Nodes(f.urlPath); len(asked) == nodes {
-		t.Fatal("all nodes had asked before the kill, which therefore came too late")
+	image := &v1alpha1.CloudImage{ObjectMeta: metav1.ObjectMeta{Name: "rollout"}}
+	edit := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"download":{"stallTimeoutSeconds":77}}}`))
+	if err := suite.client.Patch(t.Context(), image, edit); err != nil {
+		t.Fatal(err)
 	}
-	image := waitCondition(t, "rollout", v1alpha1.ConditionReady)
+	edited := image.Generation
+	eventually(t, "a plan of the next leader", func(ctx context.Context) error {
+		if err := suite.client.Get(ctx, client.ObjectKeyFromObject(image), image); err != nil || image.Status.ObservedGeneration < edited {
+			return fmt.Errorf("the status speaks of generation %d, not of %d: %w", image.Status.ObservedGeneration, edited, err)
+		}
+		return nil
+	})
+	if sent := suite.origin.BytesSent(f.urlPath); sent >= slots*f.size {
+		t.Fatal("the first pulls were over before the next leader planned, which therefore came too late")
+	}
+	suite.origin.Serve(f.urlPath, origin.File{Path: f.Path}) // what comes later need not be slow
+	image = waitCondition(t, "rollout", v1alpha1.ConditionReady)
 	if image.Status.Nodes.Ready != nodes {
 		t.Errorf("status %+v, want %d ready nodes", image.Status, nodes)
 	}

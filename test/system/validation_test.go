@@ -70,6 +70,8 @@ func TestValidation(t *testing.T) {
 		{"0 nodes at once", write("", "", "", "rollout: {maxConcurrentNodes: 0}"), []string{"maxConcurrentNodes must be a number from 1"}},
 		{"0 percent", write("", "", "", `rollout: {maxConcurrentNodes: "0%"}`), []string{`from "1%" to "100%"`}},
 		{"no size", write("", "", "", `maxSize: "0"`), []string{"spec.maxSize", "such as 20Gi"}},
+		{"no bytes a second", write("", "", "", `download: {maxBytesPerSecond: "0"}`), []string{"spec.download.maxBytesPerSecond", "such as 50Mi"}},
+		{"negative rate", write("", "", "", `download: {maxBytesPerSecond: "-5Mi"}`), []string{"spec.download.maxBytesPerSecond", "such as 50Mi"}},
 		{"unknown format", write("", "", "", "format: Vmdk"), []string{"spec.format", `"Qcow2"`}},
 		{"no patience", write("", "", "", "download: {stallTimeoutSeconds: 1}"), []string{"stallTimeoutSeconds", "greater than or equal to 5"}},
 	}

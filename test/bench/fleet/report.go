@@ -39,7 +39,8 @@ func (r *results) write(w io.Writer, a about) {
 
 func (r *results) writeTimes(w io.Writer) {
 	fmt.Fprint(w, "\n## Times\n\nSeconds from the first apply: until every agent has seen every order, and until every image is Ready. To an agent: from applying an image to\n"+
-		"its order in the agent's hands, for each node and image; for nodes that join, from its agent's Pod, which is Ready, becoming visible to all its orders. Writes: the\n"+
+		"its order in the agent's hands, for each node and image; for nodes that join, from its agent's Pod, which is Ready, becoming visible to all its orders. The\n"+
+		"first reports of these come some seconds later, which is after the end of join. Writes: the\n"+
 		"calls of the manager and the agents that change something, as the API server's audit log times them.\n\n")
 	fmt.Fprint(w, "| phase | nodes | seconds | assigned | Ready | to an agent p50 | p99 | writes p50 ms | p99 ms | pulling at once |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, p := range r.phases {

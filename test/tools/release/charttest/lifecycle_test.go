@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -52,6 +53,7 @@ func TestUpgradeAndUninstall(t *testing.T) {
 			}
 			kubectl(t, c, `{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "one", "labels": {"prefetch.cloudimage.dev/debian": "0123456789ab", "pool": "vms"}}}`, "create", "-f", "-")
 			kubectl(t, c, managerPod, "create", "-f", "-")
+			createEnded(t, c, "evicted", keep)
 
 			played := make(chan error, 1)
 			start := time.Now()
@@ -64,6 +66,7 @@ func TestUpgradeAndUninstall(t *testing.T) {
 				t.Errorf("helm uninstall took %s", taken)
 			}
 			t.Logf("helm uninstall took %s and said:\n%s", time.Since(start).Round(time.Second), out)
+			kubectl(t, c, "", "delete", "pod", "evicted", "-n", namespace, "--force", "--grace-period=0") // it is there still
 			checkUninstalled(t, c, keep)
 		})
 	}
@@ -81,6 +84,19 @@ spec:
   containers: [{name: manager, image: none}]
 `
 
+// createEnded makes a manager's Pod that nobody is going to delete: evicted, or deleted on a node whose kubelet is gone.
+func createEnded(t *testing.T, c *controlplane.ControlPlane, name string, evicted bool) {
+	t.Helper()
+	pod := strings.Replace(managerPod, "name: manager\n", "name: "+name+"\n", 1)
+	if evicted {
+		kubectl(t, c, pod, "create", "-f", "-")
+		kubectl(t, c, "", "patch", "pod", name, "-n", namespace, "--subresource=status", "--type=merge", "-p", `{"status":{"phase":"Failed","reason":"Evicted"}}`)
+		return
+	}
+	kubectl(t, c, strings.Replace(pod, "spec:\n", "spec:\n  nodeName: one\n  terminationGracePeriodSeconds: 1\n", 1), "create", "-f", "-")
+	kubectl(t, c, "", "delete", "pod", name, "-n", namespace, "--wait=false")
+}
+
 // earlierChart is a copy of the chart with another version and without spec.suspend.
 func earlierChart(t *testing.T) string {
 	t.Helper()
@@ -88,20 +104,21 @@ func earlierChart(t *testing.T) string {
 	if err := os.CopyFS(dir, os.DirFS(built.chart)); err != nil {
 		t.Fatal(err)
 	}
-	edit := func(name, from, to string) {
+	edit := func(name, pattern, to string) {
 		path := filepath.Join(dir, name)
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Contains(data, []byte(from)) {
-			t.Fatalf("%s has no %q", name, from)
+		from := regexp.MustCompile(pattern)
+		if !from.Match(data) {
+			t.Fatalf("%s has nothing like %q", name, pattern)
 		}
-		if err := os.WriteFile(path, bytes.ReplaceAll(data, []byte(from), []byte(to)), 0o644); err != nil {
+		if err := os.WriteFile(path, from.ReplaceAll(data, []byte(to)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	edit("Chart.yaml", "version: 0.1.0", "version: 0.0.9")
+	edit("Chart.yaml", `(?m)^version: .*$`, "version: 0.0.9")
 	edit("files/crds/prefetch.cloudimage.dev_cloudimages.yaml", "              suspend:\n", "              neverHeardOf:\n")
 	return dir
 }
