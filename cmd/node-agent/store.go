@@ -38,7 +38,7 @@ func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, prog
 		return controller.Pulled{}, err
 	}
 	if err := pull.CheckHeader(access.Header); err != nil {
-		return controller.Pulled{}, badSecret{err}
+		return controller.Pulled{}, badSecretError{err}
 	}
 	maps.Copy(request.Header, access.Header)
 	request.RootCAs = access.RootCAs
@@ -51,15 +51,15 @@ func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, prog
 	return pulled(result), cause(err)
 }
 
-// badSecret is a Secret that no request can carry: like a missing one it heals
+// badSecretError is a Secret that no request can carry: like a missing one it heals
 // when it is corrected, without an edit of the image.
-type badSecret struct{ err error }
+type badSecretError struct{ err error }
 
 // Error implements error.
-func (e badSecret) Error() string { return "the Secret cannot be used: " + e.err.Error() }
+func (e badSecretError) Error() string { return "the Secret cannot be used: " + e.err.Error() }
 
 // Reason is one of the API's reasons.
-func (e badSecret) Reason() string { return v1alpha1.ReasonCredentialsMissing }
+func (e badSecretError) Reason() string { return v1alpha1.ReasonCredentialsMissing }
 
 // Adopt implements controller.Store.
 func (n *nodeStore) Adopt(ctx context.Context, image v1alpha1.AssignedImage) (controller.Pulled, error) {
