@@ -91,6 +91,7 @@ type CloudImageSpec struct {
 	// download limits one pull on one node.
 	// +optional
 	// +default={}
+	// +kubebuilder:validation:XValidation:rule="!has(self.maxBytesPerSecond) || isQuantity(string(self.maxBytesPerSecond)) && quantity(string(self.maxBytesPerSecond)).isInteger() && quantity(string(self.maxBytesPerSecond)).isGreaterThan(quantity('0'))",fieldPath=".maxBytesPerSecond",message="maxBytesPerSecond must be a whole number of bytes above 0, such as 50Mi"
 	Download DownloadPolicy `json:"download,omitzero"`
 
 	// deletionPolicy says what happens to the bytes when this object is deleted.

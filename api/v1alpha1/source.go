@@ -69,7 +69,6 @@ type DownloadPolicy struct {
 	// maxBytesPerSecond limits the rate of one pull on one node, for example 50Mi.
 	// Absent: no limit.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).isGreaterThan(quantity('0'))",message="maxBytesPerSecond must be a whole number of bytes above 0, such as 50Mi"
 	MaxBytesPerSecond *resource.Quantity `json:"maxBytesPerSecond,omitempty"`
 
 	// stallTimeoutSeconds is how long a pull may go without one new byte before

@@ -70,6 +70,11 @@ func TestSamples(t *testing.T) {
 	if err != nil || len(samples) < 10 {
 		t.Fatalf("%d samples were found: %v", len(samples), err)
 	}
+	// Its controller is not here, and a Pod is not taken without.
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "default"}}
+	if err := client.IgnoreAlreadyExists(suite.client.Create(t.Context(), account)); err != nil {
+		t.Fatal(err)
+	}
 	for _, sample := range samples {
 		if filepath.Base(sample) == "flux.yaml" {
 			continue // an object of Flux, which this API server does not know
