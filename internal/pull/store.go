@@ -317,7 +317,10 @@ func (s *Store) Close() error {
 		}
 	}
 	if s.lock != nil {
-		errs = append(errs, s.lock.Close()) // ends the flock
+		// Closing alone would leave the flock to a child that is being started, which
+		// has a copy of every descriptor until it runs its program.
+		_ = unix.Flock(int(s.lock.Fd()), unix.LOCK_UN)
+		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
 }
