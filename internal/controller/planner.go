@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,11 @@ import (
 // its time goes to those who ask for more at once.
 const writers = 64
 
+// writeFor is how long a pass writes orders. What is left then is planned anew,
+// with what has changed meanwhile: orders of thousands of nodes take minutes, and
+// other images would wait for them.
+const writeFor = 5 * time.Second
+
 // Planner reconciles everything at once: each pass looks at all images and nodes,
 // so that its decisions are made from one snapshot and by one goroutine.
 type Planner struct {
@@ -40,6 +46,9 @@ type Planner struct {
 	memory   Memory
 	written  *assumed
 	statuses pace
+	// writtenTo is the node whose orders a pass wrote last before its time was up;
+	// empty if it wrote all.
+	writtenTo string
 	// outdated: a write of this pass was refused because its object had changed.
 	outdated bool
 	// rest is how long the next pass is put off, in nanoseconds.
@@ -68,6 +77,9 @@ func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	err = errors.Join(p.writeOrders(ctx, &plan), p.writeFinalizers(ctx, &plan))
 	later, statusErr := p.writeStatuses(ctx, &plan, snapshot)
 	result := reconcile.Result{}
+	if p.writtenTo != "" {
+		return reconcile.Result{RequeueAfter: coalesce}, errors.Join(err, statusErr)
+	}
 	next := earliest(earliest(plan.Next, later), believed)
 	if p.outdated { // the event of that change makes the next pass; this is for one that never comes
 		next = earliest(next, started.Add(retryMax))
@@ -78,9 +90,11 @@ func (p *Planner) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	return result, errors.Join(err, statusErr)
 }
 
-// writeOrders writes the orders of every node that has new ones. Every write
-// carries the generation it was planned from.
+// writeOrders writes the orders of every node that has new ones, or of as many as
+// it can in time, beginning after those of the last pass. Every write carries the
+// generation it was planned from.
 func (p *Planner) writeOrders(ctx context.Context, plan *Plan) error {
+	until := p.Now().Add(writeFor)
 	var mu sync.Mutex
 	var failures []error
 	for _, cache := range plan.Replace {
@@ -114,14 +128,32 @@ func (p *Planner) writeOrders(ctx context.Context, plan *Plan) error {
 	for _, cache := range plan.Replace {
 		write(cache.Name, func() (*v1alpha1.NodeImageCache, error) { return nil, p.replace(ctx, cache) })
 	}
-	for _, orders := range plan.Create {
-		write(orders.Node.Name, func() (*v1alpha1.NodeImageCache, error) { return p.create(ctx, orders) })
-	}
-	for _, orders := range plan.Update {
-		write(orders.Node.Name, func() (*v1alpha1.NodeImageCache, error) { return p.update(ctx, orders) })
+	todo := after(p.writtenTo, slices.Concat(plan.Create, plan.Update))
+	p.writtenTo = ""
+	for i, orders := range todo {
+		write(orders.Node.Name, func() (*v1alpha1.NodeImageCache, error) {
+			if orders.Cache == nil {
+				return p.create(ctx, orders)
+			}
+			return p.update(ctx, orders)
+		})
+		if i < len(todo)-1 && p.Now().After(until) {
+			p.writtenTo = orders.Node.Name
+			break
+		}
 	}
 	_ = group.Wait() // the functions return nil; failures are collected, so that one node does not stop the others
 	return p.joinWriteErrors(failures)
+}
+
+// after sorts orders by node, from the one that follows the given one on.
+func after(node string, orders []Orders) []Orders {
+	slices.SortFunc(orders, func(a, b Orders) int { return cmp.Compare(a.Node.Name, b.Node.Name) })
+	from, found := slices.BinarySearchFunc(orders, node, func(o Orders, name string) int { return cmp.Compare(o.Node.Name, name) })
+	if found {
+		from++
+	}
+	return slices.Concat(orders[from:], orders[:from])
 }
 
 func (p *Planner) replace(ctx context.Context, cache *v1alpha1.NodeImageCache) error {

@@ -3,9 +3,12 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -201,4 +204,50 @@ func TestWritesCarryTheVersionTheyWerePlannedFrom(t *testing.T) {
 			}
 		})
 	}
+}
+
+// slow takes a second for every write, and notes whose object it was.
+type slow struct {
+	client.Client
+
+	mu      sync.Mutex
+	written []string
+}
+
+func (s *slow) Patch(_ context.Context, object client.Object, _ client.Patch, _ ...client.PatchOption) error {
+	time.Sleep(time.Second)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.written = append(s.written, object.GetName())
+	return nil
+}
+
+// TestOrdersOfManyNodes: a pass ends in time whatever it has to write, and the next one begins where it ended.
+func TestOrdersOfManyNodes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := &slow{}
+		p := &Planner{Client: server, Now: time.Now, written: newAssumed()}
+		plan := &Plan{}
+		for i := range 1000 {
+			name := fmt.Sprintf("n%04d", i)
+			plan.Update = append(plan.Update, Orders{Node: Node{Name: name}, Cache: &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Name: name}}})
+		}
+		seen := map[string]bool{}
+		for pass := 1; len(seen) < 1000; pass++ {
+			started := time.Now()
+			if err := p.writeOrders(t.Context(), plan); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(started); took > writeFor+3*time.Second || pass > 4 {
+				t.Fatalf("pass %d took %s; %d nodes have their orders", pass, took, len(seen))
+			}
+			for _, name := range server.written {
+				seen[name] = true
+			}
+		}
+		if p.writtenTo != "" && len(server.written) > 1300 {
+			t.Errorf("%d writes for 1,000 nodes", len(server.written))
+		}
+	})
 }
