@@ -42,6 +42,21 @@ func TestRetryOfAFailedPull(t *testing.T) {
 	})
 }
 
+// versions lets every source name something, whose version the returned function changes.
+func versions(im *Images, m *memoryStore) (change func()) {
+	version := "1"
+	im.AccessVersion = func(context.Context, *v1alpha1.HTTPSource) (string, error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return version, nil
+	}
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		version = "2"
+	}
+}
+
 // TestCredentialsThatChangeWhileHeld: a suspended image notices what is corrected meanwhile, at once or after it resumes.
 func TestCredentialsThatChangeWhileHeld(t *testing.T) {
 	t.Parallel()
@@ -49,12 +64,7 @@ func TestCredentialsThatChangeWhileHeld(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			withImages(t, 1, func(im *Images, m *memoryStore) {
-				version := "1"
-				im.AccessVersion = func(context.Context, *v1alpha1.HTTPSource) (string, error) {
-					m.mu.Lock()
-					defer m.mu.Unlock()
-					return version, nil
-				}
+				change := versions(im, m)
 				m.fails = []error{reasonError(v1alpha1.ReasonForbidden)}
 				o := order("a", digestA, v1alpha1.ActionPull)
 				o.Source.HTTP = &v1alpha1.HTTPSource{URL: "https://images.example/a", SecretRef: &v1alpha1.ObjectReference{Name: "s"}}
@@ -66,9 +76,7 @@ func TestCredentialsThatChangeWhileHeld(t *testing.T) {
 				}
 				step(v1alpha1.ActionPull, 10*time.Minute)
 				step(v1alpha1.ActionHold, looksBefore)
-				m.mu.Lock()
-				version = "2"
-				m.mu.Unlock()
+				change()
 				step(v1alpha1.ActionPull, 3*time.Minute)
 				if diff := cmp.Diff([]string{"a FailedCredentialsChanged"}, state(im, m)); diff != "" || m.pulls != 1 {
 					t.Errorf("%d pulls; %s", m.pulls, diff)
@@ -100,12 +108,7 @@ func TestChangedCredentialsAreReported(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			withImages(t, 1, func(im *Images, m *memoryStore) {
-				version := "1"
-				im.AccessVersion = func(context.Context, *v1alpha1.HTTPSource) (string, error) {
-					m.mu.Lock()
-					defer m.mu.Unlock()
-					return version, nil
-				}
+				change := versions(im, m)
 				m.fails = []error{reasonError(tt.reason)}
 				o := order("a", digestA, v1alpha1.ActionPull)
 				o.Source.HTTP = &v1alpha1.HTTPSource{URL: "https://images.example/a"}
@@ -115,9 +118,7 @@ func TestChangedCredentialsAreReported(t *testing.T) {
 				im.Sync([]v1alpha1.AssignedImage{o}, nil)
 				time.Sleep(10 * time.Minute)
 				got := state(im, m)
-				m.mu.Lock()
-				version = "2"
-				m.mu.Unlock()
+				change()
 				time.Sleep(2 * time.Minute)
 				if diff := cmp.Diff(tt.want, append(got, state(im, m)...)); diff != "" || m.pulls != 1 {
 					t.Errorf("%d pulls; %s", m.pulls, diff)

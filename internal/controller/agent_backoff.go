@@ -16,8 +16,9 @@ const (
 // backoff is the pause before the next attempt of a pull, and false if there is
 // none. attempts counts the attempts so far, from 1; least is what the server
 // asked for (Retry-After, RFC 9110 §10.2.3), zero if nothing; random is in [0, 1).
-// It counts up to retryCap, and the pause comes on top. Retries draw from the whole span up to twice the mean ("full jitter"), so that
-// 5,000 nodes do not come back to a recovering server at once.
+// That counts up to retryCap, and the pause comes on top. Retries draw from the
+// whole span up to twice the mean ("full jitter"), so that 5,000 nodes do not come
+// back to a recovering server at once.
 func backoff(class reasonClass, attempts int32, least time.Duration, random float64) (time.Duration, bool) {
 	switch class {
 	case classTerminal:

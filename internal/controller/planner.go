@@ -267,9 +267,13 @@ func (p *Planner) writeStatus(ctx context.Context, image *v1alpha1.CloudImage, s
 // joinWriteErrors joins errors but for those of outdated writes: the object changed
 // since the snapshot, and the next pass sees it.
 func (p *Planner) joinWriteErrors(failures []error) error {
-	return errors.Join(slices.DeleteFunc(failures, func(err error) bool {
-		outdated := err != nil && IsOutdated(err)
-		p.outdated = p.outdated || outdated
-		return err == nil || outdated
-	})...)
+	var others []error
+	for _, err := range failures {
+		if err != nil && IsOutdated(err) {
+			p.outdated = true
+			continue
+		}
+		others = append(others, err)
+	}
+	return errors.Join(others...)
 }

@@ -17,6 +17,31 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
 )
 
+// TestClosedStoreIsFree while a child that is being started has a copy of every descriptor.
+func TestClosedStoreIsFree(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	s, err := Open(t.Context(), path, OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inherited, err := unix.Dup(int(s.lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(inherited) }()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(t.Context(), path, OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRemoveBlobOfAKeptDigest(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
