@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
 )
@@ -76,6 +81,39 @@ func TestPurgeDeletesWhatTheOrderNames(t *testing.T) {
 	}
 	if store.Contains(ordered, 0) || !store.Contains(linked, 0) {
 		t.Errorf("the blob that was named is there: %v, the other one: %v", store.Contains(ordered, 0), store.Contains(linked, 0))
+	}
+}
+
+// secretReader answers every read with one Secret.
+type secretReader struct {
+	client.Reader
+	data map[string][]byte
+}
+
+func (r secretReader) Get(_ context.Context, _ client.ObjectKey, into client.Object, _ ...client.GetOption) error {
+	secret := into.(*corev1.Secret)
+	secret.Annotations, secret.Data = map[string]string{v1alpha1.AllowedHostsAnnotation: "images.example.com"}, r.data
+	return nil
+}
+
+// TestSecretThatNoRequestCanCarry is one to correct, as a missing one: the image needs no edit.
+func TestSecretThatNoRequestCanCarry(t *testing.T) {
+	t.Parallel()
+	for name, data := range map[string]map[string][]byte{
+		"token of two lines": {"token": []byte("one\ntwo")},
+		"header of its own":  {"header.Connection": []byte("close")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := &nodeStore{sources: &controller.Sources{Reader: secretReader{data: data}, Namespace: "sources"}}
+			_, err := n.Pull(t.Context(), v1alpha1.AssignedImage{Source: v1alpha1.ImageSource{HTTP: &v1alpha1.HTTPSource{
+				URL: "https://images.example.com/a", SecretRef: &v1alpha1.ObjectReference{Name: "s"},
+			}}}, nil)
+			reasoned, ok := errors.AsType[badSecretError](err)
+			if !ok || reasoned.Reason() != v1alpha1.ReasonCredentialsMissing || strings.Contains(err.Error(), "two") {
+				t.Errorf("error %v", err)
+			}
+		})
 	}
 }
 

@@ -179,3 +179,16 @@ func TestFormatRate(t *testing.T) {
 		}
 	}
 }
+
+// TestRequestOfAnyLength: nobody checks an annotation, and the API server takes 256 characters of it in a status.
+func TestRequestOfAnyLength(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	image := w.apply("debian", func(i *v1alpha1.CloudImage) {
+		i.Annotations = map[string]string{v1alpha1.RequestedAtAnnotation: strings.Repeat("ü", 300)}
+	})
+	w.settle()
+	if got := image.Status.LastHandledRequestedAt; got == "" || len(got) > 256 {
+		t.Errorf("%d bytes of the annotation are in the status", len(got))
+	}
+}
