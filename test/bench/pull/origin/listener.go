@@ -3,7 +3,9 @@ package origin
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -50,9 +52,16 @@ func (l *listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// cut ends what lingers and all pacing; nothing is accepted any more.
+// cut ends every connection, what lingers and all pacing; nothing is accepted any more.
 func (l *listener) cut() {
 	l.end()
+	l.mu.Lock()
+	live := slices.Collect(maps.Keys(l.live))
+	l.mu.Unlock()
+	for _, c := range live {
+		// The HTTP server may still be about to close one that it no longer counts: a task that began during Wait would be waited for by luck.
+		_ = c.Close()
+	}
 	l.tasks.Wait()
 }
 
