@@ -11,6 +11,8 @@ import (
 const (
 	// pollEvery is how often the images are looked at.
 	pollEvery = 500 * time.Millisecond
+	// sayEvery is how often a rollout says how far it is.
+	sayEvery = time.Minute
 	// auditDelay is how long after its answer a write may still be missing in the audit log.
 	auditDelay = 2 * time.Second
 )
