@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -80,6 +81,9 @@ func (a *agent) open(ctx context.Context) *pull.Store {
 		}
 		if ctx.Err() != nil {
 			return nil
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w; delete this agent's Pod: the init container of the next one gives the folder to the agent", err)
 		}
 		a.unopened.Store(&err)
 		a.logger.Error(err, "the store cannot be opened; it is tried again", "path", a.opts.store, "pause", openEvery.String())

@@ -65,7 +65,7 @@ func (e badSecretError) Reason() string { return v1alpha1.ReasonCredentialsMissi
 func (n *nodeStore) Adopt(ctx context.Context, image v1alpha1.AssignedImage) (controller.Pulled, error) {
 	// A look first: while another image's pull of the same digest runs, Adopt
 	// would wait for it.
-	if !n.store.Contains(image.Digest, 0) {
+	if !n.Contains(image.Digest) {
 		return controller.Pulled{}, controller.ErrNotOnDisk
 	}
 	request, err := n.request(image)
@@ -142,6 +142,9 @@ func (n *nodeStore) Check() error {
 func (n *nodeStore) Holds(name, digest string, sizeBytes int64) bool {
 	return n.store.Holds(name, digest, sizeBytes)
 }
+
+// Contains implements controller.Store.
+func (n *nodeStore) Contains(digest string) bool { return n.store.Contains(digest, 0) }
 
 // Keep implements controller.Store.
 func (n *nodeStore) Keep(digests []string) { n.store.Keep(digests) }

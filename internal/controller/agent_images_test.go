@@ -29,7 +29,8 @@ type memoryStore struct {
 	most    int   // pulls that ran at the same time
 	limit   int32 // connections of the last pull
 	adopts  int
-	hashing time.Duration // of an adoption
+	hashing time.Duration   // of an adoption
+	wrong   map[string]bool // files with other bytes than their names say, until they are hashed
 	room    Room
 	broken  error // why the store is not usable; pulls fail then at once
 	kept    []string
@@ -83,11 +84,18 @@ func (m *memoryStore) Adopt(ctx context.Context, image v1alpha1.AssignedImage) (
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	delete(m.wrong, image.Digest)
 	if !m.blobs[image.Digest] {
 		return Pulled{}, ErrNotOnDisk
 	}
 	m.links[image.Name] = image.Digest
 	return Pulled{Digest: image.Digest, SizeBytes: 5 << 20}, nil
+}
+
+func (m *memoryStore) Contains(digest string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.blobs[digest] || m.wrong[digest]
 }
 
 func (m *memoryStore) Drop(name string) error {
@@ -447,11 +455,12 @@ func TestBackoff(t *testing.T) {
 // TestHashGoesOnWhateverItsSlot: the manager takes slots from nodes without a new byte, and gives them back.
 func TestHashGoesOnWhateverItsSlot(t *testing.T) {
 	t.Parallel()
-	for name, onDisk := range map[string]bool{"right": true, "gone": false} {
+	for name, onDisk := range map[string]bool{"right": true, "wrong": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			withImages(t, 1, func(im *Images, m *memoryStore) {
 				m.blobs[digestA], m.hashing = onDisk, time.Hour
+				m.wrong = map[string]bool{digestA: !onDisk}
 				for _, action := range []v1alpha1.ImageAction{v1alpha1.ActionPull, v1alpha1.ActionHold, v1alpha1.ActionPull} {
 					im.Sync([]v1alpha1.AssignedImage{order("a", digestA, action)}, nil)
 					time.Sleep(20 * time.Minute)
@@ -467,6 +476,19 @@ func TestHashGoesOnWhateverItsSlot(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestPullDoesNotWaitForWhatOthersHash: where there is nothing to adopt, there is nothing to wait for.
+func TestPullDoesNotWaitForWhatOthersHash(t *testing.T) {
+	t.Parallel()
+	withImages(t, 1, func(im *Images, m *memoryStore) {
+		m.blobs[digestA], m.hashing = true, time.Hour
+		im.Sync([]v1alpha1.AssignedImage{order("a", digestA, hold), order("b", digestB, fetch)}, nil)
+		time.Sleep(time.Minute + time.Second)
+		if got := im.Statuses(); got[0].State != v1alpha1.StatePending || got[1].State != v1alpha1.StateReady {
+			t.Errorf("%+v, want one that is hashed, and one that was pulled meanwhile", got)
+		}
+	})
 }
 
 func TestWorthOfAStatus(t *testing.T) {

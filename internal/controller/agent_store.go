@@ -23,6 +23,8 @@ type Puller interface {
 	// Adopt verifies and links bytes that lie on the disk already; ErrNotOnDisk if
 	// there are none of that digest.
 	Adopt(ctx context.Context, image v1alpha1.AssignedImage) (Pulled, error)
+	// Contains tells at once whether there is anything of that digest to adopt.
+	Contains(digest string) bool
 }
 
 // Progress is how far a pull is, in bytes of the image.

@@ -65,8 +65,8 @@ func (im *Images) adopt(ctx context.Context, order v1alpha1.AssignedImage) error
 			return nil
 		}
 	}
-	if order.Digest == "" {
-		return im.notAdopted(ctx, order, ErrNotOnDisk)
+	if order.Digest == "" || !im.store.Contains(order.Digest) {
+		return im.notAdopted(ctx, order, ErrNotOnDisk) // without waiting for what others hash
 	}
 	if !acquire(ctx, im.adopts) {
 		return ctx.Err()

@@ -73,7 +73,7 @@ func nothingMoves(v *imageView, r *rollout) bool {
 		n := &v.nodes[i]
 		switch {
 		case n.state == nodeReady, n.state == nodeUnavailable:
-		case n.failedTerminally(), v.probes(n):
+		case n.failedTerminally(), v.retries(n):
 			failed = true
 		case r.pull[n.node.Name], r.broken == "":
 			return false

@@ -75,7 +75,9 @@ func (m Memory) notReadySince(node Node, now time.Time) time.Time {
 	if since, ok := m.notReady[node.Name]; ok {
 		return since
 	}
-	if !node.NotReadySince.IsZero() && node.NotReadySince.Before(now) {
+	// A Pod tells the time by the clock of its node: only what this process has not
+	// seen happen is believed.
+	if m.notReady == nil && !node.NotReadySince.IsZero() && node.NotReadySince.Before(now) {
 		return node.NotReadySince
 	}
 	return now

@@ -47,16 +47,18 @@ type Orders struct {
 func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 	p := Plan{removing: map[string]int{}, keepers: map[string]string{}, tallies: map[revisionKey]tally{}}
 	orders, busy := ordersByNode{}, slotsByNode{}
-	deleting := map[string]*v1alpha1.CloudImage{}
+	kept := keptOrders{deleting: map[string]*v1alpha1.CloudImage{}, asIs: map[string]bool{}}
 	for _, image := range s.Images {
 		if !image.DeletionTimestamp.IsZero() {
-			deleting[image.Name] = image
+			kept.deleting[image.Name] = image
 			continue
 		}
 		if !controllerutil.ContainsFinalizer(image, v1alpha1.Finalizer) {
 			p.AddFinalizer = append(p.AddFinalizer, image)
 			// No order goes out before the finalizer is there, or a deletion in
-			// between would leave blobs that nobody removes.
+			// between would leave blobs that nobody removes. Those of an image that lost
+			// it, as by an uninstall, stay.
+			kept.asIs[image.Name] = true
 			continue
 		}
 		view := viewImage(image, s, m, now)
@@ -65,15 +67,15 @@ func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 		p.views = append(p.views, view)
 	}
 	leaveOut(p.views, s)
-	kept := keptOrders{deleting: deleting, unreadable: map[string]bool{}, young: len(p.AddFinalizer) > 0}
+	kept.young = len(p.AddFinalizer) > 0
 	for i := range p.views {
 		view := &p.views[i]
-		kept.unreadable[view.image.Name] = view.selector != nil
+		kept.asIs[view.image.Name] = view.selector != nil
 		p.planImage(view, rollOut(view, m, busy, now), orders)
 	}
 	p.planNodes(s, orders, kept, m, now)
 	for _, image := range s.Images {
-		if deleting[image.Name] != nil && p.removing[image.Name] == 0 &&
+		if kept.deleting[image.Name] != nil && p.removing[image.Name] == 0 &&
 			controllerutil.ContainsFinalizer(image, v1alpha1.Finalizer) {
 			p.DropFinalizer = append(p.DropFinalizer, image)
 		}
@@ -108,9 +110,10 @@ func (p *Plan) planImage(view *imageView, decided rollout, orders ordersByNode) 
 type keptOrders struct {
 	// deleting are the images that are being deleted, by name.
 	deleting map[string]*v1alpha1.CloudImage
-	// unreadable are the names of images whose selector cannot be used: a typing
-	// error must not make nodes forget them.
-	unreadable map[string]bool
+	// asIs are the names of images that no orders were planned for: they have no
+	// finalizer yet, or their selector cannot be used. A typing error must not make
+	// nodes forget them.
+	asIs map[string]bool
 	// young: images without any order yet may name bytes that others are about to
 	// give up, as after a rename. Nothing new is removed in such a pass.
 	young bool
@@ -150,7 +153,7 @@ func (p *Plan) addKept(cache *v1alpha1.NodeImageCache, images []*v1alpha1.Assign
 		if _, found := find(ordered, order.Name, func(i int) string { return images[i].Name }); found {
 			continue
 		}
-		if kept.unreadable[order.Name] {
+		if kept.asIs[order.Name] {
 			images = append(images, order)
 			continue
 		}
@@ -163,7 +166,9 @@ func (p *Plan) addKept(cache *v1alpha1.NodeImageCache, images []*v1alpha1.Assign
 			removal.Action = v1alpha1.ActionRemove
 		}
 		images = append(images, &removal)
-		if image != nil && !unavailable {
+		// A node that is away is not waited for, but its order has to be written: when
+		// the image is gone nobody knows any more that the bytes were to go.
+		if image != nil && (!unavailable || order.Action != v1alpha1.ActionRemove) {
 			if p.removing[image.Name]++; p.removing[image.Name] == 1 {
 				p.keepers[image.Name] = cache.Name
 			}

@@ -40,7 +40,7 @@ func (m Memory) tallyOf(v *imageView, now time.Time) tally {
 	for i := range v.nodes {
 		n := &v.nodes[i]
 		switch {
-		case n.failedTerminally(), v.probes(n):
+		case n.failedTerminally(), v.retries(n):
 			failed++
 		case v.holds(n) && n.status.Attempts > 0: // not one that found the bytes on its disk
 			seen.warmed++
@@ -95,10 +95,10 @@ func (r *rollout) nextProbe(v *imageView, now time.Time) *nodeView {
 		if v.probes(n) {
 			return nil // its outcome is awaited
 		}
-		if !n.node.AgentReady || !n.failedTerminally() || !healable(n.status.Reason) {
+		if !v.mayRetry(n) {
 			continue
 		}
-		if n.status.Reason == v1alpha1.ReasonCredentialsChanged {
+		if n.sawChange() {
 			every = probeChangedEvery
 		}
 		if next == nil || triesBefore(n, next) {
@@ -118,15 +118,19 @@ func (r *rollout) nextProbe(v *imageView, now time.Time) *nodeView {
 // triesBefore orders the nodes that may try again: those that know of a change
 // first, then those that were let try least often, then by their turn.
 func triesBefore(a, b *nodeView) bool {
-	changedA, changedB := a.status.Reason == v1alpha1.ReasonCredentialsChanged, b.status.Reason == v1alpha1.ReasonCredentialsChanged
 	switch {
-	case changedA != changedB:
-		return changedA
+	case a.sawChange() != b.sawChange():
+		return a.sawChange()
 	case a.tried != b.tried:
 		return a.tried < b.tried
 	default:
 		return byTurn(a, b) < 0
 	}
+}
+
+// sawChange tells whether a node saw credentials change after its failure.
+func (n *nodeView) sawChange() bool {
+	return n.status != nil && n.status.Reason == v1alpha1.ReasonCredentialsChanged
 }
 
 // grant gives a node a slot, and leave to try again where a retry that came after

@@ -54,7 +54,11 @@ func rollOut(v *imageView, m Memory, busy slotsByNode, now time.Time) rollout {
 		r.pin = mostHeldDigest(v)
 	}
 	if r.pin != "" {
+		v.disown(r.pin)
 		return r
+	}
+	if r.broken == "" {
+		r.goOn(v, busy, held)
 	}
 	free := slots(v) - held
 	switch {
@@ -62,7 +66,7 @@ func rollOut(v *imageView, m Memory, busy slotsByNode, now time.Time) rollout {
 		if r.probe(v, busy, now) {
 			free--
 		}
-	case len(waiting) > 0 && r.broken == "" && r.nextProbe(v, now) != nil:
+	case len(waiting) > 0 && r.nextProbe(v, now) != nil:
 		// As below: it gets the slot in the next pass.
 		delete(r.pull, waiting[0].node.Name)
 		waiting = waiting[1:]
@@ -72,6 +76,7 @@ func rollOut(v *imageView, m Memory, busy slotsByNode, now time.Time) rollout {
 	}
 	for _, next := range candidates(v, busy) {
 		switch {
+		case next.outdated && r.pull[next.node.Name]: // it goes on
 		case free > 0:
 			r.grant(v, next)
 			busy[next.node]++
@@ -88,16 +93,41 @@ func rollOut(v *imageView, m Memory, busy slotsByNode, now time.Time) rollout {
 	return r
 }
 
+// goOn lets nodes that pull another revision use their slots for this one. Those
+// that get no order to do so occupy them until they have the order to hold.
+func (r *rollout) goOn(v *imageView, busy slotsByNode, held int) {
+	room := slots(v) - held
+	var outdated []*nodeView
+	for _, n := range candidates(v, busy) {
+		if n.outdated {
+			room++
+			outdated = append(outdated, n)
+		}
+	}
+	for _, n := range outdated[:max(0, min(room, len(outdated)))] {
+		r.grant(v, n)
+		busy[n.node]++
+	}
+}
+
 // keepSlots leaves the action Pull with the nodes that make use of it. It returns
 // how many slots are occupied, and those of their holders that only wait, those
 // that tried most first: they yield to a node that tried less often.
 func (r *rollout) keepSlots(v *imageView, m Memory, now time.Time) (held int, waiting []*nodeView) {
+	for i := range v.leaving {
+		if !r.stalled(v, &v.leaving[i], m, now) {
+			held++
+		}
+	}
 	for i := range v.nodes {
 		n := &v.nodes[i]
 		switch {
 		case !n.granted():
 			if n.order != nil && n.state != nodeReady && n.state != nodeUnavailable && !n.dormant && !n.leftOut && m.repairs(n.node.Name, v.image.Name) {
 				r.pull[n.node.Name] = true // it adopted its bytes under Hold, and lost them
+			}
+			if n.outdated {
+				held++
 			}
 			continue
 		case v.holds(n), n.dormant:
@@ -109,13 +139,13 @@ func (r *rollout) keepSlots(v *imageView, m Memory, now time.Time) (held int, wa
 			r.pull[n.node.Name] = true // what the node held is no part of the rollout
 			continue
 		case n.state == nodeUnavailable:
-			// The slot goes to another node; this one is granted again in its turn.
+			// The slot goes to another node, in the next pass, once the order to hold is
+			// written: the agent may be back before. This one is granted again in its turn.
+			held++
 			continue
 		case !n.waits() && r.stalled(v, n, m, now):
-			// So does this one, in the next pass, once the order to hold is written: it
-			// may be about to begin.
 			r.tally.stalls = r.tally.stalled(n.node.Name)
-			held++
+			held++ // as above
 			continue
 		case n.waits():
 			waiting = append(waiting, n)
@@ -193,8 +223,11 @@ func brokenBy(v *imageView, forgiven int) (reason string, unhealable bool) {
 		if n.state == nodeReady {
 			ready++
 		}
-		if v.probes(n) {
+		if v.retries(n) {
 			terminal++ // one attempt an hour lets nobody else begin
+			if n.status != nil {
+				last = cmp.Or(last, n.status.Reason)
+			}
 		}
 		if !n.failedTerminally() {
 			continue
@@ -209,7 +242,7 @@ func brokenBy(v *imageView, forgiven int) (reason string, unhealable bool) {
 	case content != "" && ready == 0:
 		return content, true
 	case terminal-forgiven >= max(breakerFailures, limitOf(v)):
-		return last, false
+		return cmp.Or(last, noReason), false
 	default:
 		return "", false
 	}

@@ -30,6 +30,8 @@ type imageView struct {
 	selector error  // why the node selector cannot be used
 	matched  int    // nodes that the selector matches, with or without an agent
 	nodes    []nodeView
+	// leaving are nodes that are being deleted, and go on pulling until they are gone.
+	leaving []nodeView
 	// latest is the highest retry that was ordered, proven the highest that
 	// succeeded: what failed before that one may be tried again everywhere.
 	latest, proven int32
@@ -47,6 +49,8 @@ type nodeView struct {
 	// tried is the retry that the node answers, at most the highest that was
 	// ordered: a report cannot raise what others are ordered.
 	tried int32
+	// outdated: the node pulls another revision, in a slot, until it gets new orders.
+	outdated bool
 	// stalls is how often the node lost its slot without a new byte.
 	stalls int32
 	// slots are those of all images that the node occupies; known of candidates.
@@ -69,11 +73,17 @@ func viewImage(image *v1alpha1.CloudImage, s Snapshot, m Memory, now time.Time) 
 	}
 	for i := range s.Nodes {
 		node := &s.Nodes[i]
-		if node.Deleting || !selector.Matches(node.Labels) {
+		if !selector.Matches(node.Labels) {
+			continue
+		}
+		cache := s.Caches[node.Name]
+		if node.Deleting {
+			if n := v.viewNode(node, cache, m, now); !n.unavailable && v.unfinished(cache) {
+				v.leaving = append(v.leaving, n)
+			}
 			continue
 		}
 		v.matched++
-		cache := s.Caches[node.Name]
 		if node.HasAgent || cache != nil {
 			v.nodes = append(v.nodes, v.viewNode(node, cache, m, now))
 		}
@@ -102,8 +112,27 @@ func (v *imageView) viewNode(node *Node, cache *v1alpha1.NodeImageCache, m Memor
 			n.status = status
 		}
 	}
+	n.outdated = n.order == nil && !n.unavailable && v.unfinished(cache)
 	n.state = v.stateOf(n)
 	return n
+}
+
+// unfinished tells whether a node was told to pull the image, in any revision, and
+// may still be at it.
+func (v *imageView) unfinished(cache *v1alpha1.NodeImageCache) bool {
+	if cache == nil {
+		return false
+	}
+	order := orderIn(cache, v.image.Name)
+	if order == nil || order.Action != v1alpha1.ActionPull {
+		return false
+	}
+	status := statusIn(cache, v.image.Name)
+	if status == nil || status.Revision != order.Revision || status.Retry < order.Retry {
+		return true
+	}
+	return status.State != v1alpha1.StateReady &&
+		(status.State != v1alpha1.StateFailed || classOf(status.Reason) == classRetry)
 }
 
 // settle tells the failures that end the revision on a node from those after
@@ -162,6 +191,16 @@ func (v *imageView) holds(n *nodeView) bool {
 	return n.state == nodeReady || (n.state == nodeUnavailable && v.reportedBy(n))
 }
 
+// disown counts nodes that hold other bytes than the digest that was just found as
+// what they are from the next pass on: not ready.
+func (v *imageView) disown(digest string) {
+	for i := range v.nodes {
+		if n := &v.nodes[i]; n.state == nodeReady && n.status.Digest != digest {
+			n.state = nodePending
+		}
+	}
+}
+
 func (v *imageView) reportedBy(n *nodeView) bool {
 	return n.status != nil && n.status.State == v1alpha1.StateReady &&
 		n.status.Digest != "" && (v.digest == "" || n.status.Digest == v.digest)
@@ -180,10 +219,24 @@ func (n *nodeView) retry() int32 {
 	return max(n.order.Retry, n.tried)
 }
 
-// probes tells whether a node tries again for all that failed: its retry is under
-// way, and none of that number has succeeded yet.
+// retries tells whether a node was let try again, and neither succeeded nor failed
+// for good since: it counts as failed like before, also while it has lost its slot.
+func (v *imageView) retries(n *nodeView) bool {
+	return n.order != nil && n.order.Retry > v.proven && n.state != nodeReady && n.state != nodeUnavailable && !n.dormant
+}
+
+// probes tells whether such a node's retry is under way, so that its outcome is
+// awaited. That of one that waits, for room perhaps, may never come.
 func (v *imageView) probes(n *nodeView) bool {
-	return n.granted() && n.order.Retry > v.proven && n.state != nodeReady && n.state != nodeUnavailable && !n.dormant
+	return v.retries(n) && n.granted() && !n.waits()
+}
+
+// mayRetry tells whether a node may be the next to try again.
+func (v *imageView) mayRetry(n *nodeView) bool {
+	if !n.node.AgentReady {
+		return false
+	}
+	return (v.retries(n) && !n.granted()) || (n.failedTerminally() && healable(n.status.Reason))
 }
 
 // waits tells whether a node's pull waits for the world to change.

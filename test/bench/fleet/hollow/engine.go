@@ -101,6 +101,13 @@ func (e *Engine) Adopt(_ context.Context, image v1alpha1.AssignedImage) (control
 	return bytesOf(image.Digest), nil
 }
 
+// Contains tells whether there are bytes of that digest.
+func (e *Engine) Contains(digest string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.blobs[digest]
+}
+
 // Drop forgets a link.
 func (e *Engine) Drop(name string) error {
 	e.mu.Lock()
