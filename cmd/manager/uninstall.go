@@ -48,9 +48,11 @@ const (
 func runUninstall(ctx context.Context, args []string, stderr io.Writer) int {
 	var namespace, store string
 	var timeout time.Duration
+	var nodeLabels bool
 	flags := pflag.NewFlagSet("uninstall", pflag.ContinueOnError)
 	flags.StringVar(&namespace, "namespace", "cloudimage-system", "namespace of the manager")
 	flags.StringVar(&store, "store", "/var/lib/cloudimage", "directory of the images on the nodes, to tell where they stay")
+	flags.BoolVar(&nodeLabels, "node-labels", true, "take the images' labels off the nodes; false needs no right to patch them")
 	flags.DurationVar(&timeout, "timeout", 4*time.Minute, "how long all of it may take")
 	flags.AddGoFlagSet(flag.CommandLine) // --kubeconfig
 	flags.Usage = func() {
@@ -65,7 +67,7 @@ func runUninstall(ctx context.Context, args []string, stderr io.Writer) int {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := uninstallFrom(ctx, namespace, stderr); err != nil {
+	if err := uninstallFrom(ctx, namespace, nodeLabels, stderr); err != nil {
 		fmt.Fprintf(stderr, "manager uninstall: %v\n", err)
 		return 1
 	}
@@ -73,7 +75,7 @@ func runUninstall(ctx context.Context, args []string, stderr io.Writer) int {
 	return 0
 }
 
-func uninstallFrom(ctx context.Context, namespace string, log io.Writer) error {
+func uninstallFrom(ctx context.Context, namespace string, nodeLabels bool, log io.Writer) error {
 	cfg, err := config.GetConfig()
 	if err != nil {
 		return fmt.Errorf("find the API server: %w", err)
@@ -87,15 +89,16 @@ func uninstallFrom(ctx context.Context, namespace string, log io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
 	}
-	return (&uninstaller{Client: c, namespace: namespace, log: log}).run(ctx)
+	return (&uninstaller{Client: c, namespace: namespace, nodeLabels: nodeLabels, log: log}).run(ctx)
 }
 
 // uninstaller ends what only a running manager would end.
 type uninstaller struct {
 	client.Client
 
-	namespace string
-	log       io.Writer
+	namespace  string
+	nodeLabels bool
+	log        io.Writer
 }
 
 // run stops the managers first: one that saw the cloud images go would order the nodes to delete them, and it would
@@ -104,7 +107,11 @@ func (u *uninstaller) run(ctx context.Context) error {
 	if err := u.stopManagers(ctx); err != nil {
 		return err
 	}
-	return errors.Join(u.endFinalizers(ctx), u.unlabelNodes(ctx))
+	err := u.endFinalizers(ctx)
+	if u.nodeLabels {
+		err = errors.Join(err, u.unlabelNodes(ctx))
+	}
+	return err
 }
 
 func (u *uninstaller) stopManagers(ctx context.Context) error {

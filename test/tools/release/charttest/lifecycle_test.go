@@ -135,7 +135,7 @@ func playControllers(t *testing.T, c *controlplane.ControlPlane) error {
 		return fmt.Errorf("wait for the Job: %w", err)
 	}
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := c.WriteServiceAccountKubeconfig(ctx, kubeconfig, namespace, "cloudimage-uninstall", nil); err != nil {
+	if err := c.WriteServiceAccountKubeconfig(ctx, kubeconfig, namespace, "cloudimage-manager", nil); err != nil {
 		return err
 	}
 	var output bytes.Buffer

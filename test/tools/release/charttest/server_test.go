@@ -52,7 +52,7 @@ func TestPodSecurity(t *testing.T) {
 	for _, level := range []string{"restricted", "baseline", "privileged"} {
 		kubectl(t, c, "", "create", "namespace", level)
 		kubectl(t, c, "", "label", "namespace", level, "pod-security.kubernetes.io/enforce="+level)
-		for _, account := range []string{"cloudimage-manager", "cloudimage-agent", "cloudimage-uninstall"} {
+		for _, account := range []string{"cloudimage-manager", "cloudimage-agent"} {
 			kubectl(t, c, "", "create", "serviceaccount", account, "-n", level)
 		}
 	}
