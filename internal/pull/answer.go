@@ -66,9 +66,12 @@ func judgeFirst(r reply, asked span, t terms) (opening, object, span, error) {
 	if err := checkSpan(r, given, asked); err != nil {
 		return 0, o, span{}, err
 	}
-	if given.span.end < o.total && !o.validator.strong() && !t.digest {
+	if !o.validator.strong() && !t.digest {
 		// Nothing would tell whether ranges belong together (RFC 9110
-		// §15.3.7.3): the object has to come in one response.
+		// §15.3.7.3): the object has to come in one response, as this one may be.
+		if given.span == (span{0, o.total}) {
+			return openStream, o, given.span, nil
+		}
 		return openAgain, object{}, span{}, nil
 	}
 	return openRanges, o, given.span, nil

@@ -118,9 +118,12 @@ func (s *Store) verify(ctx context.Context, name string) (*os.File, identity, er
 	}
 	id := identityOf(st)
 	s.mu.Lock()
-	known := s.verified[name].id == id && !s.verified[name].wrong
+	known := s.verified[name]
 	s.mu.Unlock()
-	if !known {
+	switch {
+	case known.wrong: // reading it again may show only what the page cache holds
+		err = s.setAside(name, "it was found wrong before")
+	case known.id != id:
 		id, err = s.rehash(ctx, f, st, name)
 	}
 	if err != nil {
@@ -171,8 +174,13 @@ func (s *Store) rehash(ctx context.Context, f *os.File, st unix.Stat_t, name str
 	if sum != name {
 		return identity{}, s.setAside(name, "its bytes have the digest sha256:"+sum)
 	}
-	if err := errors.Join(f.Sync(), s.blobs.sync()); err != nil {
+	if err := f.Sync(); err != nil {
+		// The next one, of another descriptor too, may succeed and mean nothing.
+		_ = s.setAside(name, "it cannot be synced: "+err.Error())
 		return identity{}, storageError(err, "sync a blob")
+	}
+	if err := s.blobs.sync(); err != nil {
+		return identity{}, storageError(err, "sync the directory of blobs")
 	}
 	var after unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &after); err != nil {

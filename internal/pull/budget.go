@@ -2,20 +2,26 @@ package pull
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
 
-// budgetPoll is how often a pull that waits for its first connection asks again.
-const budgetPoll = 20 * time.Millisecond
+const (
+	// budgetPoll is how often a pull that waits for its first connection asks again.
+	budgetPoll = 20 * time.Millisecond
+	// budgetPatience is for how long after it asked a pull counts as one that waits.
+	budgetPatience = 10 * budgetPoll
+)
 
 // connectionBudget shares connections among the pulls of a store: so many in
 // all, and so many to one origin. 0 is no limit.
 type connectionBudget struct {
 	perNode, perHost int
 
-	mu    sync.Mutex
-	users []*budgetUser
+	mu     sync.Mutex
+	users  []*budgetUser
+	served uint64 // connections given so far
 }
 
 // budgetUser is what one pull holds at one origin.
@@ -24,6 +30,8 @@ type budgetUser struct {
 	host    string
 	held    int
 	wanting bool // was refused, and has got nothing since
+	asked   time.Time
+	served  uint64 // the number of the last connection that it got; 0 for none yet
 }
 
 // slot is one connection of a budget; the zero value holds none.
@@ -38,15 +46,33 @@ func (b *connectionBudget) try(owner any, host string) (slot, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	user := b.user(owner, host)
-	all := func(*budgetUser) bool { return true }
-	here := func(u *budgetUser) bool { return u.host == host }
-	if !fair(b.users, user, b.perNode, all) || !fair(b.users, user, b.perHost, here) {
+	user.asked = time.Now()
+	if !b.admits(user) || b.yields(user) {
 		user.wanting = true
 		return slot{}, false
 	}
 	user.held++
-	user.wanting = false
+	b.served++
+	user.wanting, user.served = false, b.served
 	return slot{b, user}, true
+}
+
+// admits reports whether a user may take one more connection. The caller holds mu.
+func (b *connectionBudget) admits(user *budgetUser) bool {
+	all := func(*budgetUser) bool { return true }
+	here := func(u *budgetUser) bool { return u.host == user.host }
+	return fair(b.users, user, b.perNode, all) && fair(b.users, user, b.perHost, here)
+}
+
+// yields reports whether a user has to leave a connection to another one, which has
+// none, waits for longer and could take it now. Where there are more pulls than
+// connections, a pull that gives its own back and asks at once would always be first.
+// Who has stopped asking holds nobody up for long. The caller holds mu.
+func (b *connectionBudget) yields(user *budgetUser) bool {
+	return slices.ContainsFunc(b.users, func(u *budgetUser) bool {
+		waits := u.wanting && u.held == 0 && user.asked.Sub(u.asked) < budgetPatience
+		return waits && u.served < user.served && b.admits(u)
+	})
 }
 
 func (b *connectionBudget) user(owner any, host string) *budgetUser {

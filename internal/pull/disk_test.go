@@ -64,11 +64,11 @@ func TestReserve(t *testing.T) {
 	defer func() { _ = f.Close() }()
 	r := &reservation{space: s.space, file: f}
 	for _, size := range []int64{5 << 20, 3 << 20} { // the second is less than there is
-		if err := s.makeRoom(r, size); err != nil {
+		if err := s.makeRoom(t.Context(), r, size); err != nil {
 			t.Fatal(err)
 		}
 	}
-	wantReason(t, s.makeRoom(r, 1<<60), InsufficientSpace)
+	wantReason(t, s.makeRoom(t.Context(), r, 1<<60), InsufficientSpace)
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Size != 5<<20 || st.Blocks*512 < 5<<20 {
 		t.Errorf("the file has %d bytes in %d blocks, %v", st.Size, st.Blocks, err)

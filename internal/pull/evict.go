@@ -2,6 +2,7 @@ package pull
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -53,41 +54,68 @@ func planEviction(candidates []candidate, short shortage) []candidate {
 	return chosen
 }
 
+const (
+	// roomWait is how long an eviction that was enough may take to show:
+	// btrfs and ZFS free what was removed later.
+	roomWait = 5 * time.Second
+	// roomPoll is how often the store looks meanwhile.
+	roomPoll = 250 * time.Millisecond
+)
+
 // makeRoom extends a reservation to size bytes, and evicts what it must for that.
-func (s *Store) makeRoom(r *reservation, size int64) error {
+func (s *Store) makeRoom(ctx context.Context, r *reservation, size int64) error {
 	s.making.Lock()
 	defer s.making.Unlock()
 	for {
-		short, err := r.lacks(size)
-		if err != nil {
+		short, err := r.grow(size)
+		if err != nil || short.fits() {
 			return err
-		}
-		if short.fits() {
-			err := r.extend(size)
-			if reasonOf(err) != InsufficientSpace {
-				return err
-			}
-			// A quota, or a filesystem with less room for this file than it said.
-			short.free = short.need
 		}
 		candidates, err := s.candidates()
 		if err != nil {
 			return err
 		}
-		if !s.evict(planEviction(candidates, short)) {
-			var removable int64
-			for _, c := range candidates {
-				removable += c.cost
-			}
-			return short.error(removable)
+		chosen := planEviction(candidates, short)
+		switch s.evict(chosen) {
+		case 0:
+			return short.error(costOfAll(candidates))
+		case len(chosen):
+			return s.awaitRoom(ctx, r, size, costOfAll(candidates)-costOfAll(chosen))
 		}
 	}
 }
 
-// evict removes what was chosen, and tells whether anything went.
-func (s *Store) evict(chosen []candidate) (progress bool) {
+// awaitRoom extends a reservation to size bytes once what was evicted for it is
+// free. Where that does not come in time nothing more is evicted: it may be on its
+// way, and the next pull sees it.
+func (s *Store) awaitRoom(ctx context.Context, r *reservation, size, removable int64) error {
+	for waited := time.Duration(0); ; waited += roomPoll {
+		short, err := r.grow(size)
+		switch {
+		case err != nil || short.fits():
+			return err
+		case waited == 0:
+			_ = unix.Syncfs(s.root.fd()) // has some filesystems free at once
+		case waited >= roomWait:
+			return short.error(removable)
+		}
+		if err := pause(ctx, roomPoll); err != nil {
+			return err
+		}
+	}
+}
+
+func costOfAll(candidates []candidate) (bytes int64) {
+	for _, c := range candidates {
+		bytes += c.cost
+	}
+	return bytes
+}
+
+// evict removes what was chosen, and returns how much of it went.
+func (s *Store) evict(chosen []candidate) (went int) {
 	for _, c := range chosen {
-		var gone bool
+		gone := false
 		var err error
 		switch c.rank {
 		case quarantined:
@@ -104,9 +132,11 @@ func (s *Store) evict(chosen []candidate) (progress bool) {
 			s.log.Warn("it could not be evicted", "name", c.name, "error", err)
 			continue
 		}
-		progress = progress || gone
+		if gone {
+			went++
+		}
 	}
-	return progress
+	return went
 }
 
 // candidates returns what may be evicted now.
@@ -119,7 +149,8 @@ func (s *Store) candidates() (all []candidate, err error) {
 		st, _ := s.quarantine.stat(name)
 		bytes, err := s.quarantine.costOf(name)
 		if err != nil {
-			return nil, storageError(err, "measure the quarantine")
+			s.log.Warn("what is in quarantine cannot be measured", "name", name, "error", err)
+			continue
 		}
 		c := candidate{rank: quarantined, name: name, since: time.Unix(st.Ctim.Unix()), cost: bytes, frees: bytes}
 		if st.Nlink > 1 && st.Mode&unix.S_IFMT == unix.S_IFREG {
@@ -140,7 +171,8 @@ func (s *Store) candidates() (all []candidate, err error) {
 		c.cost, c.frees, err = s.partialCost(name)
 		unlock()
 		if err != nil {
-			return nil, err
+			s.log.Warn("an unfinished pull cannot be measured", "key", name, "error", err)
+			continue
 		}
 		all = append(all, c)
 	}

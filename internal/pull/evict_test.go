@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -190,6 +191,47 @@ func TestEviction(t *testing.T) {
 				t.Errorf("the store takes %d bytes, %v", used, err)
 			}
 			checkStore(t, e.s.root.path)
+		})
+	}
+}
+
+// TestEvictionThatShowsLate is on a filesystem that frees nothing at once, as btrfs
+// and ZFS do: what was evicted is enough, whatever the filesystem says by now.
+func TestEvictionThatShowsLate(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		shows time.Duration // after the eviction
+		want  Reason
+	}{
+		"at once":           {0, ""},
+		"after two seconds": {2 * time.Second, ""},
+		"never":             {time.Hour, InsufficientSpace},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEvicting(t)
+			now := time.Now()
+			e.s.now = func() time.Time { return now }
+			e.s.space.limits = Limits{}
+			f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = f.Close() }()
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				e.s.space.measure = func() (capacity, available int64, err error) {
+					if len(e.left(t)) < 2 && time.Since(began) >= tt.shows {
+						return 1 << 40, evictSize, nil
+					}
+					return 1 << 40, 0, nil
+				}
+				err = e.s.makeRoom(t.Context(), &reservation{space: e.s.space, file: f}, evictSize)
+			})
+			wantReason(t, err, tt.want)
+			if diff := cmp.Diff([]string{"second"}, e.left(t)); diff != "" {
+				t.Error(diff)
+			}
 		})
 	}
 }

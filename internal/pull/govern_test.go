@@ -3,7 +3,10 @@ package pull
 import (
 	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestGovernor plays links of several kinds: each gives the rate of a number of
@@ -201,5 +204,55 @@ func TestConnectionBudgetIsFair(t *testing.T) {
 	b.forget("b")
 	if _, ok := b.try("a", "x"); !ok {
 		t.Error("what a pull held is lost when it has ended")
+	}
+}
+
+// TestConnectionBudgetGoesRound has more pulls than connections, each of which
+// gives its own back and asks again at once.
+func TestConnectionBudgetGoesRound(t *testing.T) {
+	t.Parallel()
+	for name, b := range map[string]*connectionBudget{"of the node": {perNode: 1}, "of an origin": {perHost: 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				served := map[string]int{}
+				holder, held := "a", slot{}
+				for range 30 {
+					held.release()
+					// The last one to hold the connection is the first to ask.
+					for _, owner := range []string{holder, "a", "b", "c"} {
+						if s, ok := b.try(owner, "x"); ok {
+							holder, held = owner, s
+							served[owner]++
+						}
+					}
+					time.Sleep(budgetPoll)
+				}
+				if diff := cmp.Diff(map[string]int{"a": 10, "b": 10, "c": 10}, served); diff != "" {
+					t.Error(diff)
+				}
+				held.release()
+				time.Sleep(budgetPatience) // nobody asks any more
+				if _, ok := b.try(holder, "x"); !ok {
+					t.Error("pulls that have stopped asking hold up the one that asks")
+				}
+			})
+		})
+	}
+}
+
+// TestConnectionBudgetYieldsOnlyWhatCanBeUsed: a pull that waits for a crowded
+// origin does not keep others from their own.
+func TestConnectionBudgetYieldsOnlyWhatCanBeUsed(t *testing.T) {
+	t.Parallel()
+	b := connectionBudget{perNode: 2, perHost: 1}
+	own, _ := b.try("c", "y")
+	own.release()
+	b.try("a", "x")
+	if _, ok := b.try("b", "x"); ok {
+		t.Fatal("two connections to one origin")
+	}
+	if _, ok := b.try("c", "y"); !ok {
+		t.Error("a free connection to another origin is kept for whoever cannot use it")
 	}
 }

@@ -36,12 +36,13 @@ func inspect(head []byte, total int64, want Format) (content, error) {
 		return content{}, fail(UnsupportedContent, "the object is a %s (its first bytes are %s): unpack it and serve the disk image, or ask for format Opaque",
 			name, firstBytes(head))
 	}
-	if name := match(disks, head); name != "" {
+	if name := otherDisk(head); name != "" {
 		return content{}, fail(UnsupportedContent, "the object is a %s: convert it with qemu-img convert -O qcow2, or ask for format Opaque", name)
 	}
 	if kind := textKind(head); kind != "" {
-		return content{}, fail(UnsupportedContent, "the object is %s, not a disk image (it begins %.60q): check that the URL needs no login and names the image itself",
-			kind, head[:min(len(head), 60)])
+		// Never what it says: the URL may lead to a service whose answers the reader of
+		// a status is not to see.
+		return content{}, fail(UnsupportedContent, "the object is %s, not a disk image: check that the URL needs no login and names the image itself", kind)
 	}
 	if want == FormatQcow2 {
 		return content{}, fail(UnsupportedContent, "the object is not a qcow2 image (its first bytes are %s, a qcow2 begins 51 46 49 fb)", firstBytes(head))
@@ -80,5 +81,6 @@ func inspectTail(tail []byte, found Format) error {
 	return nil
 }
 
-// firstBytes prints the start of head in hex, for messages.
-func firstBytes(head []byte) string { return fmt.Sprintf("% x", head[:min(len(head), 8)]) }
+// firstBytes prints the start of head in hex, for messages: enough for a magic
+// number, and too little to read anything of somebody else's by.
+func firstBytes(head []byte) string { return fmt.Sprintf("% x", head[:min(len(head), 4)]) }

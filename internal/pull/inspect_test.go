@@ -3,6 +3,7 @@ package pull
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -87,6 +88,13 @@ func TestInspect(t *testing.T) {
 		{name: "tar", head: at(257, "ustar"), wants: all, say: "tar"},
 		{name: "vmdk", head: at(0, "KDMV"), wants: all, say: "VMDK"},
 		{name: "vmdk descriptor", head: []byte("# Disk DescriptorFile\nversion=1\n"), wants: all, say: "VMDK"},
+		{name: "vmdk descriptor and zeros", head: at(0, "# Disk DescriptorFile\nversion=1\n"), wants: all, say: "VMDK"},
+		{name: "vmdk descriptor, version only", head: at(0, "version=1\nCID=fffffffe\n"), wants: all, say: "VMDK"},
+		{name: "vmdk descriptor, version 2", head: at(0, "#\nversion=2\nCID=fffffffe\n"), wants: all, say: "VMDK"},
+		{name: "vmdk descriptor, blank lines", head: at(0, " \n# x\nversion=3\r\nCID=fffffffe\r\n"), wants: all, say: "VMDK"},
+		{name: "vmdk descriptor, blank lines of Windows", head: at(0, "  \r\nversion=1\r\n"), wants: all, say: "VMDK"},
+		{name: "no version of a vmdk", head: at(0, "# x\nversion=4\n"), wants: []Format{FormatAuto}, want: content{FormatRaw, total}},
+		{name: "no line of a vmdk", head: at(0, "# x\nversion=1"), wants: []Format{FormatAuto}, want: content{FormatRaw, total}},
 		{name: "vhdx", head: at(0, "vhdxfile"), wants: all, say: "VHDX"},
 		{name: "vhd", head: at(0, "conectix"), wants: all, say: "VHD"},
 		{name: "vdi", head: at(64, "\x7f\x10\xda\xbe"), wants: all, say: "VDI"},
@@ -122,6 +130,33 @@ func TestInspect(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestInspectQuotesNothing: what an object says is not for whoever may read a status.
+func TestInspectQuotesNothing(t *testing.T) {
+	t.Parallel()
+	const secret = "SECRETS"
+	for name, head := range map[string]string{
+		"json":   `{"` + secret + `":1}`,
+		"xml":    "<?xml?>" + secret,
+		"html":   "<html>" + secret,
+		"text":   secret,
+		"utf-16": "\xff\xfe" + strings.Join(strings.Split(secret, ""), "\x00") + "\x00",
+		"binary": secret + "\x00\x80",
+		"gzip":   "\x1f\x8b\x08" + secret,
+		"vmdk":   "#" + secret + "\nversion=1\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := inspect([]byte(head), int64(len(head)), FormatQcow2)
+			wantReason(t, err, UnsupportedContent)
+			for _, quoted := range []string{secret, fmt.Sprintf("% x", secret[:5]), fmt.Sprintf("% x", secret[2:])} {
+				if strings.Contains(err.Error(), quoted) {
+					t.Errorf("error %q quotes the object", err)
+				}
+			}
+		})
 	}
 }
 

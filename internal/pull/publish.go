@@ -54,8 +54,9 @@ func (s *Store) seal(ctx context.Context, j *job, w *workFile, sum string, size 
 	}
 	s.step("data sealed")
 	// After a failed fsync a later one may succeed and mean nothing, so any
-	// error here ends the pull and its file.
+	// error here ends the pull and its file, even where there was only no room.
 	if err := w.file.Sync(); err != nil {
+		w.poisoned = true
 		return content{}, storageError(err, "sync the data file")
 	}
 	s.step("data file synced")
@@ -69,6 +70,7 @@ func (s *Store) seal(ctx context.Context, j *job, w *workFile, sum string, size 
 	}
 	again, err := hashFile(ctx, w.file, size)
 	if err != nil {
+		w.poisoned = reasonOf(err) != "" // whoever ended the pull says nothing about the disk
 		return content{}, err
 	}
 	if again != sum {

@@ -227,7 +227,7 @@ func (p *run) attempt(ctx context.Context, stream bool) (result Result, how open
 		}
 		return Result{}, openAgain, err
 	}
-	work, err := p.workFor(o, left)
+	work, err := p.workFor(ctx, o, left)
 	if err != nil {
 		o.close()
 		return Result{}, o.how, err

@@ -103,7 +103,7 @@ func (p *run) leftover(stream bool) *leftover {
 }
 
 // workFor returns the file to write the object to, with room for it.
-func (p *run) workFor(o *opened, left *leftover) (work *workFile, err error) {
+func (p *run) workFor(ctx context.Context, o *opened, left *leftover) (work *workFile, err error) {
 	switch {
 	case o.left != nil:
 		work = o.left.work
@@ -118,7 +118,7 @@ func (p *run) workFor(o *opened, left *leftover) (work *workFile, err error) {
 		}
 	}
 	if o.object.total >= 0 {
-		if err := work.reserve(o.object.total); err != nil {
+		if err := work.reserve(ctx, o.object.total); err != nil {
 			p.end(work, o.left != nil && keeps(err))
 			return nil, err
 		}

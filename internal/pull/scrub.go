@@ -271,8 +271,13 @@ func (s *Store) scrubbed(name string, st unix.Stat_t, sum string) error {
 		if err != nil {
 			return storageError(err, "sync a blob")
 		}
-		if err := errors.Join(f.Sync(), f.Close(), s.blobs.sync()); err != nil {
-			return storageError(err, "sync a blob")
+		err = f.Sync()
+		_ = f.Close()
+		if err != nil { // the next one may succeed and mean nothing
+			return s.foundWrong(name, st, fmt.Errorf("it cannot be synced: %w", err))
+		}
+		if err := s.blobs.sync(); err != nil {
+			return storageError(err, "sync the directory of blobs")
 		}
 	}
 	s.remember(name, identityOf(st))

@@ -88,6 +88,13 @@ func TestServers(t *testing.T) {
 			x.Body.End -= unitSize
 		})), serial: true, sentMost: 10},
 		{name: "ranges ignored, other bytes, no digest", behaviours: be(pulltest.Later(pulltest.NoRanges, pulltest.Corrupt(5))), noDigest: true, serial: true, sentMost: 10},
+		{name: "ranges ignored, empty", behaviours: be(pulltest.Later(pulltest.NoRanges, func(x *pulltest.Exchange) {
+			x.Body.End = 0
+		})), serial: true, sentMost: 2},
+		{name: "ranges ignored, too large", behaviours: be(pulltest.Later(pulltest.NoRanges, pulltest.Longer(1))),
+			request: Request{MaxSize: objectSize}, serial: true, sentMost: 10},
+		{name: "ranges ignored, until close, no digest", behaviours: be(pulltest.Later(pulltest.NoRanges, pulltest.Frame(pulltest.UntilClose))),
+			noDigest: true, serial: true, sentMost: 10},
 		{name: "ranges ignored, in chunks, cut short", behaviours: be(pulltest.Later(pulltest.NoRanges, pulltest.Frame(pulltest.Chunked), pulltest.ShortBy(9))), serial: true, sentMost: 5},
 		{name: "ranges ignored, connection cut", behaviours: be(pulltest.Later(pulltest.NoRanges, pulltest.Cut(6<<20))), serial: true, sentMost: 5},
 		{name: "one later range ignored", behaviours: be(pulltest.OnNumber(1, pulltest.NoRanges)), sentMost: 2.1},

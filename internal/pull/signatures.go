@@ -70,6 +70,34 @@ func match(table []signature, data []byte) string {
 	return ""
 }
 
+// otherDisk names the format that this project does not serve and that head
+// begins, or returns "".
+func otherDisk(head []byte) string {
+	if isVMDKDescriptor(head) {
+		return "VMDK image"
+	}
+	return match(disks, head)
+}
+
+// isVMDKDescriptor reports whether QEMU would take head for the text descriptor of a
+// VMDK, which names other files: comments and blank lines, then a version (vmdk_probe
+// in block/vmdk.c). What follows may be binary.
+func isVMDKDescriptor(head []byte) bool {
+	for line := range strings.Lines(string(head)) {
+		text, ended := strings.CutSuffix(line, "\n")
+		text = strings.TrimSuffix(text, "\r")
+		switch {
+		case !ended:
+			return false
+		case text == "version=1", text == "version=2", text == "version=3":
+			return true
+		case !strings.HasPrefix(text, "#") && strings.Trim(text, " ") != "":
+			return false
+		}
+	}
+	return false
+}
+
 // isBzip2 wants the block magic too: "BZh" alone is three letters.
 func isBzip2(data []byte) bool {
 	if len(data) < 10 || string(data[:3]) != "BZh" || data[3] < '1' || data[3] > '9' {

@@ -31,10 +31,12 @@ func (l Limits) keepFree(capacity int64) int64 {
 // space reserves room on the store's filesystem before bytes are written, so
 // that a full disk shows at once and not after an hour.
 type space struct {
-	dirFD  int
 	limits Limits
 	// used returns what counts against the budget now, in bytes.
 	used func() (int64, error)
+	// measure returns the bytes of the filesystem, and those that an unprivileged
+	// process may still write.
+	measure func() (capacity, available int64, err error)
 
 	mu       sync.Mutex
 	promised map[*reservation]int64 // sizes promised to files on a filesystem that cannot reserve
@@ -94,6 +96,20 @@ func (r *reservation) lacks(size int64) (shortage, error) {
 	return s, nil
 }
 
+// grow extends the reservation to size bytes if that fits, and returns what is
+// missing if it does not.
+func (r *reservation) grow(size int64) (shortage, error) {
+	short, err := r.lacks(size)
+	if err != nil || !short.fits() {
+		return short, err
+	}
+	if err = r.extend(size); reasonOf(err) == InsufficientSpace {
+		// A quota, or a filesystem with less room for this file than it said.
+		short.free, err = short.need, nil
+	}
+	return short, err
+}
+
 // extend makes the room size bytes in all. Whether it fits was asked before.
 func (r *reservation) extend(size int64) error {
 	if size <= r.size {
@@ -151,9 +167,9 @@ func (s *space) outstanding() (bytes int64) {
 
 // measure returns the bytes of the filesystem, and those that an unprivileged
 // process may still write.
-func (s *space) measure() (capacity, available int64, err error) {
+func (d *dir) measure() (capacity, available int64, err error) {
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(s.dirFD, &st); err != nil {
+	if err := unix.Fstatfs(d.fd(), &st); err != nil {
 		return 0, 0, storageError(err, "ask the filesystem for its free space")
 	}
 	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil

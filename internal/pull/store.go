@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -25,8 +24,6 @@ const (
 	// storeLayout is the first line of STORE; another layout is another number.
 	storeLayout = "cloudimage-store 1"
 	storeFile   = "STORE"
-	lockFile    = "LOCK"
-	lockPoll    = 250 * time.Millisecond
 	dataFile    = "data"
 	tempPrefix  = ".tmp-"
 )
@@ -162,36 +159,8 @@ func (s *Store) open(ctx context.Context, path string, options OpenOptions) (err
 	if err := s.openDirs(); err != nil {
 		return err
 	}
-	s.space = &space{dirFD: s.root.fd(), limits: options.Limits, used: s.used}
+	s.space = &space{limits: options.Limits, used: s.used, measure: s.root.measure}
 	return s.sweep()
-}
-
-// acquire takes the lock of the store.
-func (s *Store) acquire(ctx context.Context, wait bool) (err error) {
-	// Not for writing: an open writer would keep the filesystem from being
-	// remounted read-only.
-	if s.lock, err = s.root.open(lockFile, unix.O_RDONLY|unix.O_CREAT, 0o644); err != nil {
-		return err
-	}
-	if _, err := statRegular(s.lock); err != nil {
-		return err
-	}
-	for {
-		err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return nil
-		case err == unix.EINTR:
-			continue
-		case err != unix.EWOULDBLOCK:
-			return fmt.Errorf("lock %s: %w", s.lock.Name(), err)
-		case !wait:
-			return fail(StoreBusy, "another process holds the store %s: wait for it to end, or use another store", s.root.path)
-		}
-		if err := pause(ctx, lockPoll); err != nil {
-			return fmt.Errorf("wait for the store %s: %w", s.root.path, err)
-		}
-	}
 }
 
 // identify reads STORE, or writes it when the directory holds nothing else.

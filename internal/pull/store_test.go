@@ -92,6 +92,46 @@ func TestStoreIsHeldByOne(t *testing.T) {
 	}
 }
 
+// TestLockThatWasRemoved has a process wait for a lock whose file goes meanwhile:
+// what it gets then is no lock of the store, which another process has opened.
+func TestLockThatWasRemoved(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	first, err := Open(t.Context(), path, OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	opened := make(chan *Store)
+	go func() {
+		s, _ := Open(ctx, path, OpenOptions{Wait: true}) // nil once ctx has ended
+		opened <- s
+	}()
+	time.Sleep(2 * lockPoll)
+	if err := errors.Join(os.Remove(filepath.Join(path, lockFile)), first.Close()); err != nil {
+		t.Fatal(err)
+	}
+	third, err := Open(t.Context(), path, OpenOptions{})
+	var second *Store
+	select {
+	case second = <-opened:
+	case <-time.After(4 * lockPoll):
+		cancel()
+		second = <-opened
+	}
+	if (second != nil) == (third != nil) {
+		t.Errorf("the one that waited holds the store: %t; the one that came later: %t, %v", second != nil, third != nil, err)
+	}
+	for _, s := range []*Store{second, third} {
+		if s != nil {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -42,15 +42,18 @@ func (t *transfer) followStream(ctx context.Context, r *response) error {
 }
 
 // checkStream makes sure that a 200 carries the object that the ranges were of.
+// What could not be taken for an object at the start says here that it is another
+// one, so that the pull begins again and judges it as such.
 func (t *transfer) checkStream(r *response) error {
 	o, err := judgeWhole(r.reply, t.run.terms())
-	if err != nil {
+	switch {
+	case r.reply.length >= 0 && r.reply.length != t.object.total:
+	case o.unframed && reasonOf(err) == InvalidSource:
+	case err == nil && t.object.validator.contradictedBy(r.reply.header, t.run.job.digest == ""):
+	default:
 		return err
 	}
-	if o.total >= 0 && o.total != t.object.total || t.object.validator.contradictedBy(r.reply.header, t.run.job.digest == "") {
-		return fail(SourceChanged, "the object changed while it was read: the server's whole answer is of another one")
-	}
-	return nil
+	return fail(SourceChanged, "the object changed while it was read: the server's whole answer is of another one")
 }
 
 // rest reads the one response that holds the whole object, a part of which is in
@@ -119,7 +122,7 @@ func (w *worker) stream(ctx context.Context, r *response) error {
 		if l.next+int64(n) > limit {
 			return tooLarge(l.next+int64(n), limit)
 		}
-		if err := w.t.work.reserve(min(limit, roundUp(l.next+int64(n), growStep))); err != nil {
+		if err := w.t.work.reserve(ctx, min(limit, roundUp(l.next+int64(n), growStep))); err != nil {
 			return err
 		}
 		if _, err := w.write(l, buf[:n], false); err != nil {

@@ -76,25 +76,35 @@ func (d *dir) cost() (total int64, err error) {
 	return total, nil
 }
 
-// costOf is what an entry takes, with all that is below it, in bytes.
+// costOf is what an entry takes, with all that is below it, in bytes. What this
+// process may not look into, as a folder that root left, counts as far as it shows.
 func (d *dir) costOf(name string) (int64, error) {
 	st, err := d.stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if hidden(err) {
 		return 0, nil
 	}
 	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return cost(st), err
 	}
 	f, err := d.open(name, unix.O_DIRECTORY|unix.O_RDONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+	if hidden(err) {
+		return cost(st), nil
 	}
 	if err != nil {
 		return 0, err
 	}
 	below := &dir{file: f, path: d.join(name)}
 	defer func() { _ = below.close() }()
-	return below.cost()
+	bytes, err := below.cost()
+	if hidden(err) {
+		return cost(st), nil
+	}
+	return bytes, err
+}
+
+// hidden reports whether err says that there is nothing, or nothing to be seen.
+func hidden(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
 }
 
 // partialCost is what an unfinished pull counts against the budget, and what

@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -60,14 +61,14 @@ func (s *Store) newWork(key string) (*workFile, error) {
 
 // reserve makes room for size bytes in all. Where there is none, what the store
 // can do without gives way.
-func (w *workFile) reserve(size int64) error {
+func (w *workFile) reserve(ctx context.Context, size int64) error {
 	if w.room == nil {
 		w.room = &reservation{space: w.store.space, file: w.file}
 	}
 	if size <= w.room.size {
 		return nil
 	}
-	return w.store.makeRoom(w.room, size)
+	return w.store.makeRoom(ctx, w.room, size)
 }
 
 // close ends the work and leaves the file and its journal where they are.

@@ -3,6 +3,7 @@ package powercut
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,24 +19,7 @@ import (
 func TestFault06UnreadableBlob(t *testing.T) {
 	m := mount(t)
 	for name, notice := range map[string]func(t *testing.T, s *pull.Store, r *recording){
-		"the scrub reads it": func(t *testing.T, s *pull.Store, r *recording) {
-			t.Helper()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			var scrub sync.WaitGroup
-			scrub.Go(func() {
-				err := s.Scrub(ctx, pull.ScrubOptions{Wrong: func(digest string, why error) {
-					if digest != r.wanted.digest || !errors.Is(why, syscall.EIO) {
-						t.Errorf("%s: %v", digest, why)
-					}
-					cancel()
-				}})
-				if !errors.Is(err, context.Canceled) {
-					t.Errorf("the scrub ended: %v", err)
-				}
-			})
-			scrub.Wait()
-		},
+		"the scrub reads it": scrubFinds,
 		"an adoption reads it": func(t *testing.T, s *pull.Store, r *recording) {
 			t.Helper()
 			if _, err := s.Adopt(t.Context(), r.request); !errors.Is(err, pull.ErrNotPresent) {
@@ -71,6 +55,71 @@ func TestFault06UnreadableBlob(t *testing.T) {
 			result, err := s.Pull(t.Context(), r.request, nil)
 			if err != nil || result.AlreadyPresent {
 				t.Fatalf("it is not fetched again: %+v, %v", result, err)
+			}
+			if wrong := r.missing(d); len(wrong) > 0 {
+				t.Errorf("%q\n%s", wrong, describe(d.Tree()))
+			}
+		})
+	}
+}
+
+// scrubFinds scrubs until the blob is found wrong.
+func scrubFinds(t *testing.T, s *pull.Store, r *recording) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var scrub sync.WaitGroup
+	scrub.Go(func() {
+		err := s.Scrub(ctx, pull.ScrubOptions{Wrong: func(digest string, why error) {
+			if digest != r.wanted.digest || !errors.Is(why, syscall.EIO) {
+				t.Errorf("%s: %v", digest, why)
+			}
+			cancel()
+		}})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("the scrub ended: %v", err)
+		}
+	})
+	scrub.Wait()
+}
+
+// TestBlobThatCannotBeSynced has a blob that a copying program left in the page
+// cache only, and a disk that fails to write it. That it reads as it should, and that
+// a later sync succeeds, means nothing.
+func TestBlobThatCannotBeSynced(t *testing.T) {
+	m := mount(t)
+	pulls := func(t *testing.T, s *pull.Store, r *recording) {
+		t.Helper()
+		if _, err := s.Pull(t.Context(), r.request, nil); !mayBe(err, syscall.EIO) {
+			t.Errorf("the first pull: %v", err)
+		}
+	}
+	for name, tt := range map[string]struct {
+		notice func(t *testing.T, s *pull.Store, r *recording)
+		fails  []Kind // of the operations on the blob, each once
+	}{
+		"the scrub syncs it":                 {scrubFinds, []Kind{Sync}},
+		"a pull syncs it":                    {pulls, []Kind{Sync}},
+		"a pull syncs it and cannot move it": {pulls, []Kind{Sync, Rename}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &recording{mount: m, wanted: newImage("disk", 1, small)}
+			r.request = r.wanted.request(pulltest.New(t, pulltest.Bytes(r.wanted.bytes)))
+			d := emptyStore(t, r)
+			r.copyIn(t, d)
+			s := r.open(t, d)
+			left := slices.Clone(tt.fails)
+			d.Fail(func(op Op) syscall.Errno {
+				blob := op.Path == r.wanted.blobPath() || op.Old == r.wanted.blobPath()
+				if i := slices.Index(left, op.Kind); i >= 0 && blob {
+					left = slices.Delete(left, i, i+1)
+					return syscall.EIO
+				}
+				return 0
+			})
+			tt.notice(t, s, r)
+			if _, err := s.Pull(t.Context(), r.request, nil); err != nil {
+				t.Fatal(err)
 			}
 			if wrong := r.missing(d); len(wrong) > 0 {
 				t.Errorf("%q\n%s", wrong, describe(d.Tree()))

@@ -118,12 +118,10 @@ func rottenBlob(t *testing.T, r *recording) *Disk {
 	return settled(d)
 }
 
-// TestAdoptMakesDurable puts a blob into the store as a copying program does,
-// which syncs nothing.
-func TestAdoptMakesDurable(t *testing.T) {
-	r := &recording{mount: mount(t), wanted: newImage("disk", 1, small)}
-	r.request = pull.Request{URL: "http://192.0.2.1/", Digest: r.wanted.digest, ImageName: r.wanted.name}
-	d := emptyStore(t, r)
+// copyIn puts the blob into the store of a disk as a copying program does, which
+// syncs nothing.
+func (r *recording) copyIn(t *testing.T, d *Disk) {
+	t.Helper()
 	blob, errno := d.Make(d.Tree()[blobsDir].Ino, r.wanted.hex(), unix.S_IFREG|0o644, "")
 	if errno == 0 {
 		errno = d.WriteAt(blob.Ino, r.wanted.bytes, 0)
@@ -131,6 +129,14 @@ func TestAdoptMakesDurable(t *testing.T) {
 	if errno != 0 {
 		t.Fatal(errno)
 	}
+}
+
+// TestAdoptMakesDurable adopts a blob that was copied in.
+func TestAdoptMakesDurable(t *testing.T) {
+	r := &recording{mount: mount(t), wanted: newImage("disk", 1, small)}
+	r.request = pull.Request{URL: "http://192.0.2.1/", Digest: r.wanted.digest, ImageName: r.wanted.name}
+	d := emptyStore(t, r)
+	r.copyIn(t, d)
 	if _, err := r.open(t, d).Adopt(t.Context(), r.request); err != nil {
 		t.Fatal(err)
 	}

@@ -174,6 +174,48 @@ func TestDiskStaysFull(t *testing.T) {
 	}
 }
 
+// TestFullAtTheEnd has a disk that says only when all is written that it has no room.
+// What it did not write then is lost, although a later sync succeeds.
+func TestFullAtTheEnd(t *testing.T) {
+	m := mount(t)
+	for name, tt := range map[string]struct {
+		kind   Kind // of the operation that fails, once the data is sealed
+		verify pull.Verify
+	}{
+		"at the last sync":           {Sync, pull.VerifyCache},
+		"when the data is read back": {Read, pull.VerifyMedia},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &recording{mount: m, wanted: newImage("disk", 1, 3<<20+123)}
+			r.request = r.wanted.request(pulltest.New(t, pulltest.Bytes(r.wanted.bytes)))
+			r.request.Verify = tt.verify
+			d := emptyStore(t, r)
+			s := r.open(t, d)
+			sealed := false
+			d.Fail(func(op Op) syscall.Errno {
+				if !isPartialData(op.Path) {
+					return 0
+				}
+				if sealed = sealed || op.Kind == Sync; sealed && op.Kind == tt.kind {
+					return syscall.ENOSPC
+				}
+				return 0
+			})
+			if _, err := s.Pull(t.Context(), r.request, nil); !mayBe(err, syscall.ENOSPC) {
+				t.Fatal(err)
+			}
+			d.Fail(nil)
+			result, err := s.Pull(t.Context(), r.request, nil)
+			if err != nil || result.ResumedBytes != 0 {
+				t.Errorf("after room was made: %+v, %v", result, err)
+			}
+			if wrong := r.missing(d); len(wrong) > 0 {
+				t.Errorf("after room was made: %q\n%s", wrong, describe(d.Tree()))
+			}
+		})
+	}
+}
+
 // TestPullEndsWithTheDisk has a disk that cannot return what was written: the pull
 // does not wait for a server that would have more to send.
 func TestPullEndsWithTheDisk(t *testing.T) {
