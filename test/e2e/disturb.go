@@ -13,7 +13,7 @@ import (
 // reboot is a power cut: everything on the node is killed at once, kubelet, containerd and every container.
 func (s *story) reboot(ctx context.Context) error {
 	begin, one := time.Now(), s.machines[0]
-	image, err := s.serveLarge("rebooted", 1)
+	image, err := s.serveLarge("rebooted")
 	if err != nil {
 		return err
 	}

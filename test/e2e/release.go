@@ -49,7 +49,7 @@ func (s *story) moreValues() string {
 // upgrade replaces all agents while they pull.
 func (s *story) upgrade(ctx context.Context) error {
 	begin := time.Now()
-	image, err := s.serveLarge("upgraded", 3)
+	image, err := s.serveLarge("upgraded")
 	if err != nil {
 		return err
 	}
