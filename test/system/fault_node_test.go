@@ -134,12 +134,13 @@ func TestFault12NodeLost(t *testing.T) {
 	g.apply(t, "lost", f, limit(1))
 	eventually(t, "the first node pulls", func(context.Context) error { return atLeast(f, mib) })
 	lost := g.named(t, suite.origin.Nodes(f.urlPath)[0])
-	// A minute makes a node unavailable; the kubelet is said to have seen most of it pass.
-	since := time.Now().Add(-50 * time.Second).Truncate(time.Second)
-	if err := lost.Lose(since); err != nil {
+	// A minute makes a node unavailable, by the manager's clock: what the Pod says of its own is another day.
+	since := time.Now()
+	if err := lost.Lose(since.Add(-24 * time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	suite.origin.Serve(f.urlPath, origin.File{Path: f.Path})
+	within(t, 3*patience, "the others' turn", func(ctx context.Context) error { return g.ready(ctx, "lost", 2, f.digest) })
 	image := waitCondition(t, "lost", v1alpha1.ConditionReady)
 	if n := image.Status.Nodes; n.Desired != 3 || n.Ready != 2 || n.Unavailable != 1 {
 		t.Errorf("counts %+v, want 2 ready nodes and one that is unavailable", n)
