@@ -83,7 +83,7 @@ func (a *agent) open(ctx context.Context) *pull.Store {
 			return nil
 		}
 		if errors.Is(err, fs.ErrPermission) {
-			err = fmt.Errorf("%w; delete this agent's Pod: the init container of the next one gives the folder to the agent", err)
+			err = fmt.Errorf("%w; give the folder to this agent's user: where an init container does that, delete this Pod", err)
 		}
 		a.unopened.Store(&err)
 		a.logger.Error(err, "the store cannot be opened; it is tried again", "path", a.opts.store, "pause", openEvery.String())

@@ -185,8 +185,8 @@ spec:
 
 // imageStatus is what a node says about an image.
 type imageStatus struct {
-	Name, State, Message         string
-	BytesCompleted, ResumedBytes int64
+	Name, State, Message string
+	ResumedBytes         int64
 }
 
 func (s *story) statusOn(ctx context.Context, node, name string) (imageStatus, error) {
