@@ -59,6 +59,10 @@ func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 			// between would leave blobs that nobody removes. Those of an image that lost
 			// it, as by an uninstall, stay.
 			kept.asIs[image.Name] = true
+			if until := image.CreationTimestamp.Add(youngFor); now.Before(until) {
+				kept.young = true
+				p.Next = earliest(p.Next, until)
+			}
 			continue
 		}
 		view := viewImage(image, s, m, now)
@@ -67,7 +71,6 @@ func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 		p.views = append(p.views, view)
 	}
 	leaveOut(p.views, s)
-	kept.young = len(p.AddFinalizer) > 0
 	for i := range p.views {
 		view := &p.views[i]
 		kept.asIs[view.image.Name] = view.selector != nil
@@ -106,6 +109,9 @@ func (p *Plan) planImage(view *imageView, decided rollout, orders ordersByNode) 
 	p.tallies[revisionKey{view.image.Name, view.revision}] = decided.tally
 }
 
+// youngFor bounds how long an image may wait for its first orders.
+const youngFor = time.Minute
+
 // keptOrders says which orders of earlier passes stay, changed or not.
 type keptOrders struct {
 	// deleting are the images that are being deleted, by name.
@@ -115,7 +121,8 @@ type keptOrders struct {
 	// nodes forget them.
 	asIs map[string]bool
 	// young: images without any order yet may name bytes that others are about to
-	// give up, as after a rename. Nothing new is removed in such a pass.
+	// give up, as after a rename. Nothing new is removed in such a pass. One whose
+	// finalizer is refused all the time holds nobody up for longer than youngFor.
 	young bool
 }
 

@@ -78,7 +78,7 @@ func (s *Store) Adopt(ctx context.Context, r Request) (Result, error) {
 // present serves a job from a blob that is already there, or returns
 // ErrNotPresent. The caller holds the digest's key.
 func (s *Store) present(ctx context.Context, j *job) (Result, error) {
-	f, id, err := s.verify(ctx, j.digest)
+	f, id, err := s.verify(ctx, j.digest, j.Verify)
 	if err != nil {
 		return Result{}, err
 	}
@@ -104,9 +104,10 @@ func (s *Store) present(ctx context.Context, j *job) (Result, error) {
 	}, nil
 }
 
-// verify opens a blob whose bytes are known to be those its name says. What lies
-// there and is anything else is moved to quarantine, and the error is ErrNotPresent.
-func (s *Store) verify(ctx context.Context, name string) (*os.File, identity, error) {
+// verify opens a blob whose bytes are known to be those its name says; what this
+// process has hashed is hashed again only on the medium. What lies there and is
+// anything else is moved to quarantine, and the error is ErrNotPresent.
+func (s *Store) verify(ctx context.Context, name string, how Verify) (*os.File, identity, error) {
 	f, st, err := s.openBlob(name, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -123,8 +124,8 @@ func (s *Store) verify(ctx context.Context, name string) (*os.File, identity, er
 	switch {
 	case known.wrong: // reading it again may show only what the page cache holds
 		err = s.setAside(name, "it was found wrong before")
-	case known.id != id:
-		id, err = s.rehash(ctx, f, st, name)
+	case known.id != id, how == VerifyMedia:
+		id, err = s.rehash(ctx, f, st, name, how)
 	}
 	if err != nil {
 		_ = f.Close()
@@ -159,10 +160,20 @@ func checkBlob(path string, st unix.Stat_t) error {
 
 // rehash hashes a blob of unknown history, and makes it as durable as one that
 // was published: the process that left it may have died before it synced.
-func (s *Store) rehash(ctx context.Context, f *os.File, st unix.Stat_t, name string) (identity, error) {
+func (s *Store) rehash(ctx context.Context, f *os.File, st unix.Stat_t, name string, how Verify) (identity, error) {
 	before, err := s.protect(f, st)
 	if err != nil {
 		return identity{}, err
+	}
+	if err := f.Sync(); err != nil {
+		// The next one, of another descriptor too, may succeed and mean nothing.
+		_ = s.setAside(name, "it cannot be synced: "+err.Error())
+		return identity{}, storageError(err, "sync a blob")
+	}
+	if how == VerifyMedia {
+		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+			return identity{}, storageError(err, "drop a blob from the page cache")
+		}
 	}
 	sum, err := hashFile(ctx, f, before.Size)
 	if unreadable(err) {
@@ -174,11 +185,6 @@ func (s *Store) rehash(ctx context.Context, f *os.File, st unix.Stat_t, name str
 	if sum != name {
 		return identity{}, s.setAside(name, "its bytes have the digest sha256:"+sum)
 	}
-	if err := f.Sync(); err != nil {
-		// The next one, of another descriptor too, may succeed and mean nothing.
-		_ = s.setAside(name, "it cannot be synced: "+err.Error())
-		return identity{}, storageError(err, "sync a blob")
-	}
 	if err := s.blobs.sync(); err != nil {
 		return identity{}, storageError(err, "sync the directory of blobs")
 	}
@@ -187,7 +193,7 @@ func (s *Store) rehash(ctx context.Context, f *os.File, st unix.Stat_t, name str
 		return identity{}, storageError(err, "look at a blob")
 	}
 	if identityOf(after) != identityOf(before) { // a hard link that a user makes is enough for that
-		return s.rehash(ctx, f, after, name)
+		return s.rehash(ctx, f, after, name, how)
 	}
 	s.remember(name, identityOf(after))
 	return identityOf(after), nil

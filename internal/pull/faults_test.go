@@ -208,7 +208,7 @@ func TestFault28HardLinkWhileItIsHashed(t *testing.T) {
 	if err := os.Link(result.Path, filepath.Join(t.TempDir(), "mine")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.rehash(t.Context(), f, before, name); err != nil {
+	if _, err := s.rehash(t.Context(), f, before, name, VerifyCache); err != nil {
 		t.Error(err)
 	}
 	if !s.Holds("disk", result.Digest, result.SizeBytes) || len(entries(t, s.quarantine.path)) > 0 {

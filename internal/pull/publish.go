@@ -92,7 +92,7 @@ func (s *Store) expose(ctx context.Context, w *workFile, sum string) (identity, 
 		if !errors.Is(err, fs.ErrExist) {
 			return identity{}, storageError(err, "publish the blob")
 		}
-		f, id, err := s.verify(ctx, sum)
+		f, id, err := s.verify(ctx, sum, VerifyCache)
 		if err == nil {
 			return id, f.Close()
 		}

@@ -127,3 +127,48 @@ func TestBlobThatCannotBeSynced(t *testing.T) {
 		})
 	}
 }
+
+// TestMediumOfBlobThatIsThere has a blob that this process verified, and whose medium
+// goes bad afterwards: only who asks for the medium is told.
+func TestMediumOfBlobThatIsThere(t *testing.T) {
+	r := &recording{mount: mount(t), wanted: newImage("disk", 1, 3<<20+123)}
+	r.request = r.wanted.request(pulltest.New(t, pulltest.Bytes(r.wanted.bytes)))
+	d := emptyStore(t, r)
+	s := r.open(t, d)
+	if _, err := s.Pull(t.Context(), r.request, nil); err != nil {
+		t.Fatal(err)
+	}
+	var bad atomic.Bool
+	d.Fail(func(op Op) syscall.Errno {
+		if bad.Load() && op.Kind == Read && op.Path == r.wanted.blobPath() && op.Offset <= 1<<20 && op.Offset+op.Size > 1<<20 {
+			return syscall.EIO
+		}
+		return 0
+	})
+	for _, tt := range []struct {
+		verify  pull.Verify
+		bad     bool
+		present bool
+	}{
+		{pull.VerifyMedia, false, true},
+		{pull.VerifyCache, true, true},
+		{pull.VerifyMedia, true, false},
+	} {
+		bad.Store(tt.bad)
+		r.request.Verify = tt.verify
+		result, err := s.Pull(t.Context(), r.request, nil)
+		if tt.present && (err != nil || !result.AlreadyPresent) {
+			t.Errorf("verify=%s, bad %t: %+v, %v", tt.verify, tt.bad, result, err)
+		}
+		if !tt.present && result.AlreadyPresent {
+			t.Errorf("verify=%s: a blob that the medium does not return was taken for present", tt.verify)
+		}
+	}
+	bad.Store(false)
+	if _, err := s.Pull(t.Context(), r.request, nil); err != nil {
+		t.Fatal(err)
+	}
+	if wrong := r.missing(d); len(wrong) > 0 {
+		t.Errorf("%q\n%s", wrong, describe(d.Tree()))
+	}
+}
