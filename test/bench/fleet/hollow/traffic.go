@@ -13,7 +13,8 @@ type Traffic struct {
 	dialer                 net.Dialer
 }
 
-// Bytes are what went over the agents' connections, with headers and TLS, and the bodies of their writes alone.
+// Bytes are what went over the agents' connections, with headers and TLS, and the bodies of their writes alone, as far
+// as the API server read them: it turns requests away before it does.
 type Bytes struct{ Sent, Received, Bodies int64 }
 
 // Bytes tells what was counted so far.
@@ -50,8 +51,12 @@ func (c *countedConn) Write(p []byte) (int, error) {
 
 func (t *Traffic) wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
-		t.bodies.Add(max(0, request.ContentLength))
-		return next.RoundTrip(request)
+		length := max(0, request.ContentLength)
+		response, err := next.RoundTrip(request)
+		if err == nil && response.StatusCode != http.StatusTooManyRequests {
+			t.bodies.Add(length)
+		}
+		return response, err
 	})
 }
 
