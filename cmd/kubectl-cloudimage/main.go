@@ -122,21 +122,24 @@ func dispatch(ctx context.Context, args []string, opts options, stdout io.Writer
 		command, args = args[0], args[1:]
 	}
 	var least, most int
+	var takes string
 	switch command {
+	case "":
+		return fmt.Errorf("a command is missing: %w", errUsage)
 	case "version":
 		fmt.Fprintln(stdout, version)
 		return nil
 	case "status", "retry":
-		least, most = 1, 1
+		least, most, takes = 1, 1, "the name of one image"
 	case "why":
-		least, most = 2, 2
+		least, most, takes = 2, 2, "the names of a node and an image"
 	case "watch":
-		most = 1
+		most, takes = 1, "the name of one image or none"
 	default:
 		return fmt.Errorf("unknown command %q: %w", command, errUsage)
 	}
 	if len(args) < least || len(args) > most {
-		return fmt.Errorf("%s takes %d to %d names, not %d: %w", command, least, most, len(args), errUsage)
+		return fmt.Errorf("%s takes %s: %w", command, takes, errUsage)
 	}
 	config, err := opts.config()
 	if err != nil {

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCommandLinesThatAreWrong(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"":             "a command is missing",
+		"state":        `unknown command "state"`,
+		"status":       "status takes the name of one image",
+		"why debian":   "why takes the names of a node and an image",
+		"watch a b":    "watch takes the name of one image or none",
+		"retry --nope": "unknown flag: --nope",
+	} {
+		var out, errs strings.Builder
+		code := run(t.Context(), strings.Fields(line), &out, &errs)
+		if code != exitUsage || out.Len() > 0 || !strings.Contains(errs.String(), want) || !strings.Contains(errs.String(), "--help") {
+			t.Errorf("%q: code %d, %q, %q; want %q", line, code, out.String(), errs.String(), want)
+		}
+	}
+}
