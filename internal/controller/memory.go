@@ -4,6 +4,8 @@ import (
 	"maps"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
 
@@ -16,13 +18,17 @@ const (
 	// firstStalledAfter is the same for the one node that finds the digest: all
 	// others wait for it.
 	firstStalledAfter = 5 * time.Minute
+	// youngFor bounds how long an image that waits for its finalizer holds removals up.
+	youngFor = time.Minute
 )
 
 // Memory is what the planner has seen happen and no object records: since when a
-// node is without a ready agent, and since when a pull has no new byte. It starts
-// empty with the process, which only makes the planner more patient.
+// node is without a ready agent, since when a pull has no new byte, and since when
+// an image waits for its finalizer. It starts empty with the process, which only
+// makes the planner more patient.
 type Memory struct {
 	notReady map[string]time.Time
+	young    map[string]time.Time // images by name
 	progress map[pullKey]progress
 	// caches are those of the last snapshot, to tell a repair from a first pull.
 	caches map[string]*v1alpha1.NodeImageCache
@@ -44,7 +50,15 @@ type progress struct {
 // Observe is the memory after a look at a snapshot. Nodes and pulls that are gone
 // are forgotten.
 func (m Memory) Observe(s Snapshot, now time.Time) Memory {
-	next := Memory{notReady: map[string]time.Time{}, progress: map[pullKey]progress{}, caches: maps.Clone(s.Caches), tallies: m.tallies}
+	next := Memory{
+		notReady: map[string]time.Time{}, young: map[string]time.Time{}, progress: map[pullKey]progress{},
+		caches: maps.Clone(s.Caches), tallies: m.tallies,
+	}
+	for _, image := range s.Images {
+		if image.DeletionTimestamp.IsZero() && !controllerutil.ContainsFinalizer(image, v1alpha1.Finalizer) {
+			next.young[image.Name] = m.youngSince(image.Name, now)
+		}
+	}
 	for _, node := range s.Nodes {
 		if !node.AgentReady {
 			next.notReady[node.Name] = m.notReadySince(node, now)
@@ -69,6 +83,18 @@ func (m Memory) Observe(s Snapshot, now time.Time) Memory {
 		}
 	}
 	return next
+}
+
+func (m Memory) youngSince(image string, now time.Time) time.Time {
+	if since, ok := m.young[image]; ok {
+		return since
+	}
+	return now
+}
+
+// youngUntil is how long an image without a finalizer holds removals up.
+func (m Memory) youngUntil(image string, now time.Time) time.Time {
+	return m.youngSince(image, now).Add(youngFor)
 }
 
 func (m Memory) notReadySince(node Node, now time.Time) time.Time {

@@ -59,7 +59,7 @@ func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 			// between would leave blobs that nobody removes. Those of an image that lost
 			// it, as by an uninstall, stay.
 			kept.asIs[image.Name] = true
-			if until := image.CreationTimestamp.Add(youngFor); now.Before(until) {
+			if until := m.youngUntil(image.Name, now); now.Before(until) {
 				kept.young = true
 				p.Next = earliest(p.Next, until)
 			}
@@ -108,9 +108,6 @@ func (p *Plan) planImage(view *imageView, decided rollout, orders ordersByNode) 
 	p.rollouts = append(p.rollouts, decided)
 	p.tallies[revisionKey{view.image.Name, view.revision}] = decided.tally
 }
-
-// youngFor bounds how long an image may wait for its first orders.
-const youngFor = time.Minute
 
 // keptOrders says which orders of earlier passes stay, changed or not.
 type keptOrders struct {

@@ -465,7 +465,9 @@ func TestRenameKeepsTheBytes(t *testing.T) {
 		w.report(node.Name, "debian", ready(digestA))
 	}
 	w.settle()
-	renamed := w.apply("trixie", func(i *v1alpha1.CloudImage) { i.Finalizers = nil })
+	renamed := w.apply("trixie", func(i *v1alpha1.CloudImage) {
+		i.Finalizers, i.CreationTimestamp = nil, metav1.Time{Time: w.now.Add(-time.Hour)} // no manager ran meanwhile
+	})
 	old.DeletionTimestamp = &metav1.Time{Time: w.now}
 	actions := func() (all []v1alpha1.ImageAction) {
 		w.pass()

@@ -40,9 +40,7 @@ func newWorld(t *testing.T, nodes int) *world {
 func (w *world) apply(name string, edit func(*v1alpha1.CloudImage)) *v1alpha1.CloudImage {
 	limit := intstr.FromInt32(10)
 	image := &v1alpha1.CloudImage{
-		ObjectMeta: metav1.ObjectMeta{
-			Name: name, Generation: 1, CreationTimestamp: metav1.Time{Time: w.now}, Finalizers: []string{v1alpha1.Finalizer},
-		},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Generation: 1, Finalizers: []string{v1alpha1.Finalizer}},
 		Spec: v1alpha1.CloudImageSpec{
 			Source: v1alpha1.ImageSource{HTTP: &v1alpha1.HTTPSource{URL: "https://images.example/" + name}},
 			Digest: digestA, Format: v1alpha1.FormatAuto, MaxSize: resource.MustParse("20Gi"),

@@ -31,7 +31,8 @@ type Verify string
 const (
 	// VerifyCache hashes the file as the page cache returns it, then syncs it.
 	VerifyCache Verify = "cache"
-	// VerifyMedia also syncs the file, drops its pages and hashes what the medium returns.
+	// VerifyMedia also syncs the file, drops its pages and hashes what the medium
+	// returns, each time, also where the blob is there already.
 	VerifyMedia Verify = "media"
 )
 
