@@ -51,13 +51,8 @@ type progress struct {
 // are forgotten.
 func (m Memory) Observe(s Snapshot, now time.Time) Memory {
 	next := Memory{
-		notReady: map[string]time.Time{}, young: map[string]time.Time{}, progress: map[pullKey]progress{},
+		notReady: map[string]time.Time{}, young: m.observeYoung(s.Images, now), progress: map[pullKey]progress{},
 		caches: maps.Clone(s.Caches), tallies: m.tallies,
-	}
-	for _, image := range s.Images {
-		if image.DeletionTimestamp.IsZero() && !controllerutil.ContainsFinalizer(image, v1alpha1.Finalizer) {
-			next.young[image.Name] = m.youngSince(image.Name, now)
-		}
 	}
 	for _, node := range s.Nodes {
 		if !node.AgentReady {
@@ -83,6 +78,16 @@ func (m Memory) Observe(s Snapshot, now time.Time) Memory {
 		}
 	}
 	return next
+}
+
+func (m Memory) observeYoung(images []*v1alpha1.CloudImage, now time.Time) map[string]time.Time {
+	young := map[string]time.Time{}
+	for _, image := range images {
+		if image.DeletionTimestamp.IsZero() && !controllerutil.ContainsFinalizer(image, v1alpha1.Finalizer) {
+			young[image.Name] = m.youngSince(image.Name, now)
+		}
+	}
+	return young
 }
 
 func (m Memory) youngSince(image string, now time.Time) time.Time {
