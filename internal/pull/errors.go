@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
 )
 
 // Reason says in one word why a pull failed. Reasons are part of the contract
@@ -82,7 +84,7 @@ func (e *Error) Error() string {
 	if e.Err != nil {
 		text += ": " + e.Err.Error()
 	}
-	return redactText(text)
+	return redact.Text(text)
 }
 
 // Unwrap returns the cause.

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
 )
 
 // Format says what an object may be.
@@ -213,13 +215,13 @@ func (j *job) checkOptions() error {
 func parseSource(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Opaque != "" || u.Hostname() == "" {
-		return nil, fail(InvalidSource, "%s is not a URL: use http://host/path or https://host/path", redactedURL(raw))
+		return nil, fail(InvalidSource, "%s is not a URL: use http://host/path or https://host/path", redact.RawURL(raw))
 	}
 	if u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fail(InvalidSource, "%s has the scheme %q: use http or https", redacted(u), u.Scheme)
+		return nil, fail(InvalidSource, "%s has the scheme %q: use http or https", redact.URL(u), u.Scheme)
 	}
 	if u.User != nil {
-		return nil, fail(InvalidSource, "%s carries a user name: send credentials in an Authorization header instead", redacted(u))
+		return nil, fail(InvalidSource, "%s carries a user name: send credentials in an Authorization header instead", redact.URL(u))
 	}
 	u.Fragment, u.RawFragment = "", ""
 	return u, nil

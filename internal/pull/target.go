@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
 )
 
 // target is a URL and the header fields that may be sent to it.
@@ -28,14 +30,14 @@ func isRedirect(status int) bool {
 func (t target) follow(location string) (target, error) {
 	next, err := t.url.Parse(location)
 	if err != nil || location == "" {
-		return t, fail(InvalidSource, "the server redirects from %s without a usable Location", redacted(t.url))
+		return t, fail(InvalidSource, "the server redirects from %s without a usable Location", redact.URL(t.url))
 	}
 	next.User, next.Fragment, next.RawFragment = nil, "", ""
 	switch {
 	case next.Scheme != "http" && next.Scheme != "https" || next.Hostname() == "":
-		return t, fail(InvalidSource, "the server redirects to %s: only http and https are followed", redacted(next))
+		return t, fail(InvalidSource, "the server redirects to %s: only http and https are followed", redact.URL(next))
 	case t.url.Scheme == "https" && next.Scheme == "http":
-		return t, fail(PolicyDenied, "the server redirects from https to %s: the downgrade is refused", redacted(next))
+		return t, fail(PolicyDenied, "the server redirects from https to %s: the downgrade is refused", redact.URL(next))
 	}
 	header := t.header
 	if origin(next) != origin(t.url) {

@@ -1,34 +1,34 @@
-package pull
+package redact
 
 import (
 	"net/url"
 	"strings"
 )
 
-// redactedURL returns raw without userinfo, query and fragment, which are where
+// RawURL returns raw without userinfo, query and fragment, which are where
 // credentials travel. What cannot be parsed is replaced as a whole.
-func redactedURL(raw string) string {
+func RawURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Opaque != "" {
 		return "<unparseable URL>"
 	}
-	return redacted(u)
+	return URL(u)
 }
 
-// redacted returns u without userinfo, query and fragment, also of a URL that its
+// URL returns u without userinfo, query and fragment, also of a URL that its
 // path holds, as behind a mirror: https://mirror.example/https://user:password@host/.
-func redacted(u *url.URL) string {
+func URL(u *url.URL) string {
 	bare := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
 	scheme, rest, found := strings.Cut(bare.String(), "://")
 	if !found {
 		return scheme
 	}
-	return scheme + "://" + redactText(rest)
+	return scheme + "://" + Text(rest)
 }
 
-// redactText redacts every URL that occurs in text. Causes that come from other
+// Text redacts every URL that occurs in text. Causes that come from other
 // packages (a proxy's address in a dial error, a quoted Location) may print one.
-func redactText(text string) string {
+func Text(text string) string {
 	if !strings.Contains(text, "://") {
 		return text
 	}
@@ -57,7 +57,7 @@ func redactText(text string) string {
 // follows it.
 func redactToken(token string) string {
 	bare := strings.TrimRight(token, ":,.;)")
-	return redactedURL(bare) + token[len(bare):]
+	return RawURL(bare) + token[len(bare):]
 }
 
 func isSchemeByte(c byte) bool {

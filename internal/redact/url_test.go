@@ -1,13 +1,11 @@
-package pull
+package redact
 
 import (
-	"errors"
-	"net/url"
 	"strings"
 	"testing"
 )
 
-func TestRedactText(t *testing.T) {
+func TestText(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, text, want string }{
 		{"nothing", "no address here: a/b?c", "no address here: a/b?c"},
@@ -24,25 +22,16 @@ func TestRedactText(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := redactText(tt.text); got != tt.want {
-				t.Errorf("redactText(%q) = %q, want %q", tt.text, got, tt.want)
+			if got := Text(tt.text); got != tt.want {
+				t.Errorf("Text(%q) = %q, want %q", tt.text, got, tt.want)
 			}
 		})
 	}
 }
 
-func TestErrorRedactsItsCauses(t *testing.T) {
-	t.Parallel()
-	cause := &url.Error{Op: "Get", URL: "https://u:SECRET@h/p?token=SECRET#SECRET", Err: errors.New("refused")}
-	err := failWith(SourceUnavailable, cause, "ask http://h/?SECRET")
-	if text := err.Error(); strings.Contains(text, "SECRET") || !strings.Contains(text, "https://h/p") {
-		t.Errorf("Error() = %q", text)
-	}
-}
-
-// FuzzRedact checks that a secret in userinfo, query or fragment never survives,
+// FuzzText checks that a secret in userinfo, query or fragment never survives,
 // whatever text stands around the URL.
-func FuzzRedact(f *testing.F) {
+func FuzzText(f *testing.F) {
 	f.Add("get ", "example.org", "/disk.qcow2", ": refused")
 	f.Add("\"", "[::1]:80", "/a%20b", "\"")
 	f.Add("http://", "h", "/:", "://")
@@ -60,8 +49,8 @@ func FuzzRedact(f *testing.F) {
 			}
 		}
 		text := before + "https://user:" + secret + "@" + host + path + "?q=" + secret + "#" + secret + " " + after
-		if got := redactText(text); strings.Contains(got, secret) {
-			t.Fatalf("redactText(%q) = %q", text, got)
+		if got := Text(text); strings.Contains(got, secret) {
+			t.Fatalf("Text(%q) = %q", text, got)
 		}
 	})
 }
