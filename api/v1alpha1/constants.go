@@ -55,6 +55,8 @@ const (
 const (
 	// ReasonStorageUsable: the store answered the last look at it.
 	ReasonStorageUsable = "StorageUsable"
+	// ReasonStoreBusy: another process holds the lock of the store.
+	ReasonStoreBusy = "StoreBusy"
 )
 
 // Reasons of a pull that is tried again by itself, with exponential backoff and

@@ -72,7 +72,7 @@ func (o *storeOptions) parse() (err error) {
 func (a *agent) open(ctx context.Context) *pull.Store {
 	for {
 		store, err := pull.Open(ctx, a.opts.store, pull.OpenOptions{
-			Wait: true, Logger: slog.New(logr.ToSlogHandler(a.logger)), Limits: a.opts.limits,
+			Wait: true, Waiting: func(err error) { a.notOpened(ctx, err) }, Logger: slog.New(logr.ToSlogHandler(a.logger)), Limits: a.opts.limits,
 			MaxBytesPerSecond: a.opts.nodeRate, MaxConnections: a.opts.nodeConnections, MaxConnectionsPerHost: a.opts.hostConnections,
 		})
 		if err == nil {
@@ -85,16 +85,22 @@ func (a *agent) open(ctx context.Context) *pull.Store {
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w; give the folder to this agent's user: where an init container does that, delete this Pod", err)
 		}
-		a.unopened.Store(&err)
-		a.logger.Error(err, "the store cannot be opened; it is tried again", "path", a.opts.store, "pause", openEvery.String())
-		if err := controller.ReportStorage(ctx, a.mgr.GetClient(), a.opts.node, err, time.Now()); err != nil {
-			a.logger.Error(err, "that could not be reported")
-		}
+		a.notOpened(ctx, err)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(openEvery):
 		}
+	}
+}
+
+// notOpened says in the log, in the readiness probe and in the node's object why the
+// store is not open yet.
+func (a *agent) notOpened(ctx context.Context, why error) {
+	a.unopened.Store(&why)
+	a.logger.Error(why, "the store cannot be opened; it is tried again", "path", a.opts.store)
+	if err := controller.ReportStorage(ctx, a.mgr.GetClient(), a.opts.node, why, time.Now()); err != nil {
+		a.logger.Error(err, "that could not be reported")
 	}
 }
 

@@ -4,16 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/pflag"
-
-	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
 )
 
 // runPrepare is the subcommand prepare: the kubelet makes the folder of a hostPath volume as root's, and the agent is not root.
@@ -56,70 +50,4 @@ func parseOwner(text string) (uid, gid int, err error) {
 		return 0, 0, fmt.Errorf("--owner must be two numbers like 65532:65532, not %q", text)
 	}
 	return int(u), int(g), nil
-}
-
-// giver changes owners within one filesystem.
-type giver struct {
-	uid, gid int
-	device   uint64
-}
-
-// giveStore gives a store to a user, and nothing else: a path that was mistyped may lead to a folder that the node lives by.
-func giveStore(path string, uid, gid int) error {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return fmt.Errorf("look at the store: %w", err)
-	}
-	g := giver{uid: uid, gid: gid, device: deviceOf(info)}
-	if g.owns(info) {
-		return nil
-	}
-	if err := pull.CheckDir(path); err != nil {
-		return err
-	}
-	return g.give(path)
-}
-
-func (g giver) owns(info fs.FileInfo) bool {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(stat.Uid) == g.uid && int(stat.Gid) == g.gid
-}
-
-// deviceOf is 0 where the system does not tell.
-func deviceOf(info fs.FileInfo) uint64 {
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		return uint64(stat.Dev) //nolint:unconvert // its type differs between platforms
-	}
-	return 0
-}
-
-// give changes the owner of a folder and all below it, what is in a folder before the folder itself. So a folder that belongs to
-// the user already needs no look inside, which would be forbidden without CAP_DAC_READ_SEARCH, and a store of a thousand blobs costs
-// one system call. Symbolic links are changed, never followed.
-func (g giver) give(path string) error {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return fmt.Errorf("look at the store: %w", err)
-	}
-	if g.owns(info) {
-		return nil
-	}
-	if deviceOf(info) != g.device {
-		return fmt.Errorf("another filesystem is mounted at %s, inside the store: unmount it, or choose another directory", path)
-	}
-	if info.IsDir() {
-		entries, err := os.ReadDir(path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("read the store: %w", err)
-		}
-		for _, entry := range entries {
-			if err := g.give(filepath.Join(path, entry.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	if err := os.Lchown(path, g.uid, g.gid); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("give the store to user %d: %w", g.uid, err)
-	}
-	return nil
 }

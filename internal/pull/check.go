@@ -43,8 +43,8 @@ func (s *Store) checkPlace() error {
 	if !sameFile(here, s.root.file.Fd()) {
 		return fmt.Errorf("%w: %s is another directory now", ErrReplaced, s.root.path)
 	}
-	if lock, err := s.root.stat(lockFile); err != nil || !sameFile(lock, s.lock.Fd()) {
-		return fmt.Errorf("%w: %s is not the file that was locked", ErrReplaced, s.root.join(lockFile))
+	if lock, err := s.root.stat(LockFile); err != nil || !sameFile(lock, s.lock.Fd()) {
+		return fmt.Errorf("%w: %s is not the file that was locked", ErrReplaced, s.root.join(LockFile))
 	}
 	for name, d := range map[string]*dir{
 		"blobs/sha256": s.blobs, "images": s.images, "partial": s.partial, "quarantine": s.quarantine, "unused": s.unused,

@@ -111,7 +111,7 @@ func TestFault21StoreWipedOrReplaced(t *testing.T) {
 		"blob cut":    {func(path string) error { return os.Truncate(onlyBlob(path), 5) }, false, false},
 		"blobs gone":  {func(path string) error { return os.RemoveAll(filepath.Join(path, "blobs")) }, true, true}, // a new process will see
 		"STORE gone":  {func(path string) error { return os.Remove(filepath.Join(path, storeFile)) }, true, true},
-		"LOCK gone":   {func(path string) error { return os.Remove(filepath.Join(path, lockFile)) }, true, true},
+		"LOCK gone":   {func(path string) error { return os.Remove(filepath.Join(path, LockFile)) }, true, true},
 		"wiped":       {wipe, true, false},
 		"another one": {func(path string) error { return errors.Join(os.Rename(path, path+".old"), os.Mkdir(path, 0o755)) }, true, true},
 		"other id": {func(path string) error {

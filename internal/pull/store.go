@@ -32,6 +32,9 @@ const (
 type OpenOptions struct {
 	// Wait until another process lets go of the store, instead of StoreBusy.
 	Wait bool
+	// Waiting is told why Open still waits, from 10 s on and every 10 s: an error of
+	// reason StoreBusy that names the other process if it is known. Nil tells nobody.
+	Waiting func(error)
 	// Logger receives retries, restarts and quarantined blobs; nil is silence.
 	Logger *slog.Logger
 	// MaxBytesPerSecond over all pulls of the store; 0 is no limit.
@@ -54,7 +57,7 @@ type OpenOptions struct {
 // methods are safe for concurrent use.
 //
 //	STORE                 layout version and store id
-//	LOCK                  flock: one process a store
+//	LOCK                  mode 0600; flock: one process a store
 //	blobs/sha256/<hex>    mode 0444, immutable; the name is the digest of the bytes
 //	images/<name>         relative symlink to a blob, replaced atomically
 //	partial/<key>/data    one pull, running or waiting to go on
@@ -150,7 +153,7 @@ func (s *Store) open(ctx context.Context, path string, options OpenOptions) (err
 	if s.root, err = openRoot(path); err != nil {
 		return err
 	}
-	if err := s.acquire(ctx, options.Wait); err != nil {
+	if err := s.acquire(ctx, options); err != nil {
 		return err
 	}
 	if err := s.identify(); err != nil {

@@ -109,7 +109,7 @@ func TestLockThatWasRemoved(t *testing.T) {
 		opened <- s
 	}()
 	time.Sleep(2 * lockPoll)
-	if err := errors.Join(os.Remove(filepath.Join(path, lockFile)), first.Close()); err != nil {
+	if err := errors.Join(os.Remove(filepath.Join(path, LockFile)), first.Close()); err != nil {
 		t.Fatal(err)
 	}
 	third, err := Open(t.Context(), path, OpenOptions{})
@@ -153,7 +153,7 @@ func TestOpenRefuses(t *testing.T) {
 		}, "not a file of this store"},
 		{"LOCK as a link", func(t *testing.T, path string) {
 			t.Helper()
-			symlink(t, "/tmp/planted", filepath.Join(path, lockFile))
+			symlink(t, "/tmp/planted", filepath.Join(path, LockFile))
 		}, "LOCK"},
 		{"blobs as a link", func(t *testing.T, path string) {
 			t.Helper()
