@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
@@ -70,9 +71,16 @@ func (o *storeOptions) parse() (err error) {
 // open opens the store as soon as that is possible, and says in the node's object
 // why it is not. It returns nil when the context ends.
 func (a *agent) open(ctx context.Context) *pull.Store {
+	reported := false
+	waiting := func(why error) {
+		// Once: the process in the way may be another agent, which reports the opposite.
+		if a.unopened.Store(&why); !reported {
+			reported = a.notOpened(ctx, why)
+		}
+	}
 	for {
 		store, err := pull.Open(ctx, a.opts.store, pull.OpenOptions{
-			Wait: true, Waiting: func(err error) { a.notOpened(ctx, err) }, Logger: slog.New(logr.ToSlogHandler(a.logger)), Limits: a.opts.limits,
+			Wait: true, Waiting: waiting, Logger: slog.New(logr.ToSlogHandler(a.logger)), Limits: a.opts.limits,
 			MaxBytesPerSecond: a.opts.nodeRate, MaxConnections: a.opts.nodeConnections, MaxConnectionsPerHost: a.opts.hostConnections,
 		})
 		if err == nil {
@@ -95,13 +103,15 @@ func (a *agent) open(ctx context.Context) *pull.Store {
 }
 
 // notOpened says in the log, in the readiness probe and in the node's object why the
-// store is not open yet.
-func (a *agent) notOpened(ctx context.Context, why error) {
+// store is not open yet, and tells whether the object says so now.
+func (a *agent) notOpened(ctx context.Context, why error) bool {
 	a.unopened.Store(&why)
 	a.logger.Error(why, "the store cannot be opened; it is tried again", "path", a.opts.store)
-	if err := controller.ReportStorage(ctx, a.mgr.GetClient(), a.opts.node, why, time.Now()); err != nil {
+	err := controller.ReportStorage(ctx, a.mgr.GetClient(), a.opts.node, why, time.Now())
+	if client.IgnoreNotFound(err) != nil {
 		a.logger.Error(err, "that could not be reported")
 	}
+	return err == nil
 }
 
 // scrub starts the scrub, and returns what ends it.

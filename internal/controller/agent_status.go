@@ -36,11 +36,12 @@ func setStorage(status *v1alpha1.NodeImageCacheStatus, storage error, now time.T
 }
 
 // ReportStorage tells in the node's object that the store cannot be opened. What
-// the object says of images stays: nobody can tell anything else.
+// the object says of images stays: nobody can tell anything else. The error is a
+// NotFound one if the node has no object yet.
 func ReportStorage(ctx context.Context, c client.Client, node string, storage error, now time.Time) error {
 	var object v1alpha1.NodeImageCache
 	if err := c.Get(ctx, client.ObjectKey{Name: node}, &object); err != nil {
-		return client.IgnoreNotFound(err)
+		return err
 	}
 	updated := object.DeepCopy()
 	setStorage(&updated.Status, storage, now)
@@ -48,7 +49,7 @@ func ReportStorage(ctx context.Context, c client.Client, node string, storage er
 		return nil
 	}
 	updated.Status.NodeUID, updated.Status.ObservedGeneration = object.Spec.NodeUID, object.Generation
-	return client.IgnoreNotFound(c.Status().Patch(ctx, updated, client.MergeFrom(&object)))
+	return c.Status().Patch(ctx, updated, client.MergeFrom(&object))
 }
 
 // worth tells how much a new status deserves to be written.

@@ -22,11 +22,21 @@ const blobMode = 0o444
 const readSize = 256 << 10
 
 // identity tells whether a file is still the one that was hashed: any write,
-// link or change of mode moves ctime.
+// link or change of mode moves ctime. A filesystem in memory is an exception:
+// see hidesWrites.
 type identity struct {
 	dev, ino          uint64
 	ctimeSec, ctimeNs int64
 	size              int64
+}
+
+// hidesWrites reports whether a filesystem moves no times when a file is changed
+// through a mapping (mmap): those in memory never write pages back, so that the
+// kernel does not notice a second write to one. What was hashed there proves
+// nothing later. Of a filesystem that lies over such a one, as overlayfs can,
+// nobody can tell.
+func hidesWrites(fs unix.Statfs_t) bool {
+	return fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC || fs.Type == unix.HUGETLBFS_MAGIC
 }
 
 func identityOf(st unix.Stat_t) identity {
@@ -124,7 +134,7 @@ func (s *Store) verify(ctx context.Context, name string, how Verify) (*os.File, 
 	switch {
 	case known.wrong: // reading it again may show only what the page cache holds
 		err = s.setAside(name, "it was found wrong before")
-	case known.id != id, how == VerifyMedia:
+	case known.id != id, how == VerifyMedia, s.unseenWrites:
 		id, err = s.rehash(ctx, f, st, name, how)
 	}
 	if err != nil {

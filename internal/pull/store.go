@@ -67,7 +67,11 @@ type OpenOptions struct {
 type Store struct {
 	root, blobs, images, partial, quarantine, unused *dir
 
-	id     string // of STORE
+	id string // of STORE
+	// unseenWrites: the filesystem does not show every write in a file's times, so
+	// a blob is hashed each time that it is asked for.
+	unseenWrites bool
+
 	lock   *os.File
 	log    *slog.Logger
 	random func() float64
@@ -162,6 +166,9 @@ func (s *Store) open(ctx context.Context, path string, options OpenOptions) (err
 	if err := s.openDirs(); err != nil {
 		return err
 	}
+	if err := s.lookAtFilesystem(); err != nil {
+		return err
+	}
 	s.space = &space{limits: options.Limits, used: s.used, measure: s.root.measure}
 	return s.sweep()
 }
@@ -192,6 +199,19 @@ func (s *Store) identify() error {
 			f.Name(), layout, storeLayout)
 	}
 	s.id = id
+	return nil
+}
+
+// lookAtFilesystem says what the filesystem cannot promise.
+func (s *Store) lookAtFilesystem() error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(s.root.fd(), &fs); err != nil {
+		return err
+	}
+	if s.unseenWrites = hidesWrites(fs); s.unseenWrites {
+		s.log.Warn("the store is on a filesystem in memory, which hides some changes of files: each blob is hashed again whenever an image asks for it, what changes in between is found by the scrub only, and a power cut takes everything",
+			"path", s.root.path)
+	}
 	return nil
 }
 

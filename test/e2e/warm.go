@@ -115,8 +115,12 @@ spec:
   - name: hypervisor
     image: %[4]s
     args: ["cd /store/images && sha256sum %[2]s && ! touch %[2]s && ! touch x"]
-    volumeMounts: [{name: store, mountPath: /store, readOnly: true}]
-  volumes: [{name: store, hostPath: {path: %[5]s, type: Directory}}]`, pod, s.guest.name, s.guest.hex(), s.busybox(), store))
+    volumeMounts:
+    - {name: blobs, mountPath: /store/blobs, readOnly: true}
+    - {name: images, mountPath: /store/images, readOnly: true}
+  volumes:
+  - {name: blobs, hostPath: {path: %[5]s/blobs, type: Directory}}
+  - {name: images, hostPath: {path: %[5]s/images, type: Directory}}`, pod, s.guest.name, s.guest.hex(), s.busybox(), store))
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -238,5 +239,49 @@ func TestFault22SecondAgentWaits(t *testing.T) {
 	if second.Starts() != 1 {
 		t.Errorf("it was started %d times", second.Starts())
 	}
+	g.requireOnly(t, f.digest)
+}
+
+// TestFault22ReaderOfTheLock has somebody else hold the lock of a store: the node's object says who, and the agent goes on as soon as
+// the lock is free.
+func TestFault22ReaderOfTheLock(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, "lock", 1)
+	node := g.nodes[0]
+	if err := node.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.Open(filepath.Join(node.Store, "LOCK"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = lock.Close() })
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	storage := func(status metav1.ConditionStatus, reason, message string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			cache := cacheNamed(node.Name)
+			if err := suite.client.Get(ctx, client.ObjectKeyFromObject(cache), cache); err != nil {
+				return err
+			}
+			c := meta.FindStatusCondition(cache.Status.Conditions, v1alpha1.ConditionStorageReady)
+			if c == nil || c.Status != status || c.Reason != reason || !strings.Contains(c.Message, message) {
+				return fmt.Errorf("StorageReady: %+v", c)
+			}
+			return nil
+		}
+	}
+	eventually(t, "the node's object says who holds the lock", storage(metav1.ConditionFalse, v1alpha1.ReasonStoreBusy, fmt.Sprintf("process %d (", os.Getpid())))
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the agent holds the store", storage(metav1.ConditionTrue, v1alpha1.ReasonStorageUsable, ""))
+	f := g.serve(t, mib, 1, origin.File{})
+	g.apply(t, "lock", f, nil)
+	waitCondition(t, "lock", v1alpha1.ConditionReady)
 	g.requireOnly(t, f.digest)
 }
