@@ -20,6 +20,8 @@ func adviceFor(reason string) string {
 		return "Set spec.suspend to false to go on."
 	case v1alpha1.ReasonRemoving:
 		return "If it lasts, look at the log of the agent there; a node whose agent is away for a minute is not waited for."
+	case v1alpha1.ReasonStoreBusy:
+		return "End the process that the message names, or mount only the store's folders blobs and images into it."
 	case v1alpha1.ReasonInvalidNodeSelector:
 		return "Correct spec.nodeSelector."
 	default:
