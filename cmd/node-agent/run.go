@@ -29,6 +29,7 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/source"
 )
 
 // partialsKept is how long an unfinished pull may lie in the store untouched: its
@@ -49,6 +50,7 @@ type agentOptions struct {
 	healthAddr      string
 
 	addresses pull.AddressPolicy
+	proxy     source.Proxy
 	storeOptions
 }
 
@@ -193,7 +195,7 @@ func (a *agent) Start(ctx context.Context) error {
 		a.logger.Error(err, "old partial data could not be removed")
 	}
 	node := &nodeStore{
-		store: store, addresses: a.opts.addresses,
+		store: store, addresses: a.opts.addresses, proxy: a.opts.proxy,
 		sources:   &controller.Sources{Reader: a.mgr.GetAPIReader(), Namespace: a.opts.sourceNamespace},
 		userAgent: fmt.Sprintf("cloudimage-node-agent/%s (%s)", version, a.opts.node), metrics: a.metrics, replaced: stop,
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/source"
 )
 
 // nodeStore is the pull engine in the terms of the API: orders become requests,
@@ -20,6 +21,7 @@ type nodeStore struct {
 	store     *pull.Store
 	sources   *controller.Sources
 	addresses pull.AddressPolicy
+	proxy     source.Proxy
 	userAgent string
 	metrics   *controller.AgentMetrics
 	replaced  func(error) // is told when the store must be opened anew
@@ -162,16 +164,16 @@ func cause(err error) error {
 
 // request turns an order into what the engine is asked for.
 func (n *nodeStore) request(image v1alpha1.AssignedImage) (pull.Request, error) {
-	source := image.Source.HTTP
-	if source == nil {
+	from := image.Source.HTTP
+	if from == nil {
 		return pull.Request{}, &pull.Error{Kind: pull.InvalidSource, Message: "the order names no source that this agent knows; is the agent older than the manager?"}
 	}
 	request := pull.Request{
-		URL: source.URL, Digest: image.Digest, Format: pull.Format(image.Format), MaxSize: image.MaxSize.Value(),
+		URL: from.URL, Digest: image.Digest, Format: pull.Format(image.Format), MaxSize: image.MaxSize.Value(),
 		Connections:  int(image.Download.Connections),
 		StallTimeout: time.Duration(image.Download.StallTimeoutSeconds) * time.Second,
 		Header:       http.Header{"User-Agent": {n.userAgent}},
-		Addresses:    n.addresses, ImageName: image.Name,
+		Proxy:        n.proxy, Addresses: n.addresses, ImageName: image.Name,
 	}
 	if limit := image.Download.MaxBytesPerSecond; limit != nil {
 		request.MaxBytesPerSecond = limit.Value()

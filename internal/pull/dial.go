@@ -28,7 +28,7 @@ func newTransport(j *job) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
+		Proxy:                  j.Proxy,
 		DialContext:            dialer.DialContext,
 		Protocols:              &protocols,
 		TLSClientConfig:        &tls.Config{RootCAs: j.RootCAs, MinVersion: tls.VersionTLS12},
