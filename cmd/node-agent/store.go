@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -50,7 +51,7 @@ func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, prog
 		transfer.Observe(p.TransferredBytes, p.Retries, p.Connections)
 		progress(controller.Progress{Total: p.TotalBytes, Completed: p.BytesCompleted, Hashed: p.HashedBytes, Resumed: p.ResumedBytes})
 	})
-	return pulled(result), cause(err)
+	return pulled(result), n.advise(image.Source.HTTP, cause(err))
 }
 
 // badSecretError is a Secret that no request can carry: like a missing one it heals
@@ -160,6 +161,18 @@ func cause(err error) error {
 		}
 	}
 	return err
+}
+
+// advise says how to name an authority where it was a CloudImage that ordered the pull.
+func (n *nodeStore) advise(from *v1alpha1.HTTPSource, err error) error {
+	switch {
+	case !errors.Is(err, pull.ErrUntrusted):
+		return err
+	case from.CABundleRef != nil:
+		return fmt.Errorf("%w: add the certificate of its authority to the ConfigMap %s/%s that caBundleRef names", err, n.sources.Namespace, from.CABundleRef.Name)
+	default:
+		return fmt.Errorf("%w: put the certificate of its authority into a ConfigMap in %s, under the key ca.crt, and name it in caBundleRef", err, n.sources.Namespace)
+	}
 }
 
 // request turns an order into what the engine is asked for.
