@@ -21,7 +21,8 @@ func (env testEnvironment) parse(t *testing.T, args ...string) (opts networkOpti
 	if err := flags.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	return opts, opts.parse()
+	err = opts.parse()
+	return opts, err
 }
 
 func TestTheNodesOwnAddressesAreDenied(t *testing.T) {

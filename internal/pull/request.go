@@ -74,7 +74,7 @@ type Request struct {
 	// RootCAs are trusted for https instead of the system's; nil is the system's.
 	RootCAs *x509.CertPool
 	// Proxy chooses the proxy of a request; nil is none for all of them.
-	Proxy address.Proxy
+	Proxy address.Proxy `json:"-"`
 	// Addresses says which network addresses may be connected to; the zero
 	// value allows all of them.
 	Addresses AddressPolicy
