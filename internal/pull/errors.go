@@ -46,7 +46,8 @@ const (
 	TooLarge Reason = "TooLarge"
 	// UnsupportedContent: the bytes are not a disk image that the format admits.
 	UnsupportedContent Reason = "UnsupportedContent"
-	// PolicyDenied: a rule of this side forbids the address or the redirect.
+	// PolicyDenied: a rule of this side forbids the address or the redirect, or its
+	// proxy refuses.
 	PolicyDenied Reason = "PolicyDenied"
 )
 

@@ -43,6 +43,15 @@ func connectionError(err error) *Error {
 	return &Error{Kind: SourceUnavailable, Message: text, Err: err, unsaid: true}
 }
 
+// through says that it was the proxy whose address was denied, where the transport
+// failed with err on the way to one.
+func (e *Error) through(err error) *Error {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "proxyconnect" {
+		return failWith(e.Kind, e, "the proxy cannot be used")
+	}
+	return e
+}
+
 // ownWords tells whether the text of an error comes from this machine alone: from its
 // kernel, its resolver or a time-out.
 func ownWords(err error) bool {

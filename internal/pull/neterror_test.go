@@ -230,6 +230,19 @@ func TestAProxyThatIsAway(t *testing.T) {
 	}
 }
 
+// TestAProxyAtADeniedAddress: the message does not speak of the source's address.
+func TestAProxyAtADeniedAddress(t *testing.T) {
+	t.Parallel()
+	proxy := pulltest.NewProxy(t, nil, nil)
+	_, err := openStore(t).Pull(t.Context(), Request{
+		URL: "https://images.example/x", Proxy: proxy.Choose, Addresses: AddressPolicy{Deny: DefaultDeny()},
+	}, nil)
+	wantReason(t, err, PolicyDenied)
+	if !strings.Contains(err.Error(), "the proxy cannot be used: address 127.0.0.1 is denied") || len(proxy.Asked()) > 0 {
+		t.Errorf("error %q, and the proxy was asked %+v", err, proxy.Asked())
+	}
+}
+
 // TestRetryAfterIsTold: a person who waits knows for how long.
 func TestRetryAfterIsTold(t *testing.T) {
 	t.Parallel()

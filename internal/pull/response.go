@@ -124,7 +124,7 @@ func (r *response) endWith(ctx context.Context) (stop func() bool) {
 // explain turns an error of the transport into one with a reason.
 func (r *response) explain(err error) error {
 	if denied, ok := errors.AsType[*Error](err); ok {
-		return denied // by the dialer
+		return denied.through(err) // by the dialer, or by a proxy
 	}
 	switch {
 	case errors.Is(context.Cause(r.ctx), errTaken):
