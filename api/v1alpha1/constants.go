@@ -103,7 +103,8 @@ const (
 	ReasonTooLarge = "TooLarge"
 	// ReasonUnsupportedContent: the bytes are not a disk image of the wanted format.
 	ReasonUnsupportedContent = "UnsupportedContent"
-	// ReasonPolicyDenied: an address, redirect or credential is not allowed here.
+	// ReasonPolicyDenied: an address, redirect or credential is not allowed here, or
+	// the proxy of this side refuses.
 	ReasonPolicyDenied = "PolicyDenied"
 	// ReasonCredentialsChanged: the pull ended with NotFound, Forbidden or
 	// PolicyDenied, and the Secret or ConfigMap that the source names has changed

@@ -29,7 +29,9 @@ type ImageSource struct {
 type HTTPSource struct {
 	// url is the address of the image: http:// or https://, at most 1024
 	// characters, without user name or password. An http:// URL needs a digest.
-	// The URL is no secret: every node's agent can read it.
+	// The host is written in ASCII, a name in other letters in its xn-- form; the
+	// port is 1 to 65535. Spaces and other letters in path and query are encoded, and
+	// a % that begins no escape. The URL is no secret: every node's agent can read it.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024

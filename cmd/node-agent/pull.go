@@ -137,14 +137,17 @@ func summary(r pull.Result) string {
 }
 
 func printFailure(config pullConfig, r pull.Result, err error, stdout, stderr io.Writer) int {
-	reason := string(pull.StorageError)
+	reason, message := string(pull.StorageError), err.Error()
+	if errors.Is(err, pull.ErrUntrusted) {
+		message += ": give the certificate of its authority with --cacert FILE"
+	}
 	if e, ok := errors.AsType[*pull.Error](err); ok {
 		reason = e.Reason()
 	}
 	if config.json {
-		return printJSON(pullFailure{Reason: reason, Message: err.Error(), TransferredBytes: r.TransferredBytes}, pullFailed, stdout, stderr)
+		return printJSON(pullFailure{Reason: reason, Message: message, TransferredBytes: r.TransferredBytes}, pullFailed, stdout, stderr)
 	}
-	fmt.Fprintf(stderr, "node-agent pull: %s: %v\n", reason, err)
+	fmt.Fprintf(stderr, "node-agent pull: %s: %s\n", reason, message)
 	return pullFailed
 }
 

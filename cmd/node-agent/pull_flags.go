@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/source"
 )
 
 const defaultStore = "/var/lib/cloudimage"
@@ -99,8 +100,12 @@ func (f *pullFlags) config(url string) (config pullConfig, err error) {
 	return config, r.Check()
 }
 
-// files fills in what the flags have to read from files or parse from lists.
+// files fills in what the flags have to read from files or parse from lists, and what
+// the environment says.
 func (f *pullFlags) files(r *pull.Request) (err error) {
+	if r.Proxy, err = source.ProxyFromEnvironment(); err != nil {
+		return err
+	}
 	if r.Header, err = parseHeaders(f.headers); err != nil {
 		return err
 	}
@@ -233,7 +238,7 @@ same strong ETag or Last-Modified. A server that serves no ranges starts over.
 
 The URL is your own choice, so no address is denied unless --deny-cidr says so.
 HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured; --deny-cidr then sees the
-address of the proxy only.
+address of the proxy only. A proxy that cannot be read is wrong usage.
 
 Refused: HTML and other text, archives and compressed images, VMDK, VHDX, VHD,
 VDI and QED images, and qcow2 images with a backing or an external data file.

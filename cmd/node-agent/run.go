@@ -9,7 +9,6 @@ import (
 	"log"
 	"math/rand/v2"
 	"net/http"
-	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
@@ -43,12 +42,10 @@ type agentOptions struct {
 	nodeRate        int64
 	nodeConnections int
 	hostConnections int
-	denyCIDRs       []string
-	allowCIDRs      []string
 	metrics         controller.MetricsServer
 	healthAddr      string
 
-	addresses pull.AddressPolicy
+	networkOptions
 	storeOptions
 }
 
@@ -86,9 +83,8 @@ func parseAgent(args []string, stderr io.Writer) (agentOptions, logr.Logger, err
 	flags.Int64Var(&opts.nodeRate, "node-max-bytes-per-second", 0, "most bytes per second over all pulls of this node together, shared equally; 0 is no limit")
 	flags.IntVar(&opts.nodeConnections, "node-max-connections", 0, "most connections over all pulls of this node together, shared equally; 0 is no limit")
 	flags.IntVar(&opts.hostConnections, "node-max-connections-per-host", 0, "most connections of this node to one server; 0 is no limit")
-	flags.StringSliceVar(&opts.denyCIDRs, "deny-cidr", nil, "network that no image may come from, besides loopback, link-local, multicast and cloud metadata; repeatable")
-	flags.StringSliceVar(&opts.allowCIDRs, "allow-cidr", nil, "network that images may come from although it is denied; repeatable")
-	opts.addFlags(flags)
+	opts.networkOptions.addFlags(flags)
+	opts.storeOptions.addFlags(flags)
 	flags.StringVar(&opts.metrics.Address, "metrics-bind-address", ":8080", "address of /metrics; 0 to serve none")
 	flags.BoolVar(&opts.metrics.Secure, "metrics-secure", true, "serve /metrics over TLS, and only to those who may get that path; false for plain HTTP to everybody")
 	flags.StringVar(&opts.metrics.CertDir, "metrics-cert-dir", "", "directory of tls.crt and tls.key for /metrics; without it a certificate is made at each start")
@@ -106,7 +102,7 @@ func parseAgent(args []string, stderr io.Writer) (agentOptions, logr.Logger, err
 	return opts, zap.New(zap.UseFlagOptions(&logging)), err
 }
 
-// check refuses what cannot work, and reads the address policy.
+// check refuses what cannot work, and reads what the flags and the environment say.
 func (o *agentOptions) check(rest []string) error {
 	switch {
 	case len(rest) > 0:
@@ -118,24 +114,10 @@ func (o *agentOptions) check(rest []string) error {
 	case o.nodeRate < 0 || o.nodeConnections < 0 || o.hostConnections < 0:
 		return errors.New("a limit of the node must be positive, or 0 for none")
 	}
-	if err := o.parse(); err != nil {
+	if err := o.storeOptions.parse(); err != nil {
 		return err
 	}
-	o.addresses.Deny = pull.DefaultDeny()
-	for _, list := range []struct {
-		flag  string
-		texts []string
-		into  *[]netip.Prefix
-	}{{"--deny-cidr", o.denyCIDRs, &o.addresses.Deny}, {"--allow-cidr", o.allowCIDRs, &o.addresses.Allow}} {
-		for _, text := range list.texts {
-			network, err := netip.ParsePrefix(text)
-			if err != nil {
-				return fmt.Errorf("%s: %w", list.flag, err)
-			}
-			*list.into = append(*list.into, network)
-		}
-	}
-	return nil
+	return o.networkOptions.parse()
 }
 
 // serve runs the agent until the context ends.
@@ -193,7 +175,7 @@ func (a *agent) Start(ctx context.Context) error {
 		a.logger.Error(err, "old partial data could not be removed")
 	}
 	node := &nodeStore{
-		store: store, addresses: a.opts.addresses,
+		store: store, addresses: a.opts.addresses, proxy: a.opts.proxy,
 		sources:   &controller.Sources{Reader: a.mgr.GetAPIReader(), Namespace: a.opts.sourceNamespace},
 		userAgent: fmt.Sprintf("cloudimage-node-agent/%s (%s)", version, a.opts.node), metrics: a.metrics, replaced: stop,
 	}

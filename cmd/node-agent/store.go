@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/source"
 )
 
 // nodeStore is the pull engine in the terms of the API: orders become requests,
@@ -20,6 +22,7 @@ type nodeStore struct {
 	store     *pull.Store
 	sources   *controller.Sources
 	addresses pull.AddressPolicy
+	proxy     source.Proxy
 	userAgent string
 	metrics   *controller.AgentMetrics
 	replaced  func(error) // is told when the store must be opened anew
@@ -48,7 +51,7 @@ func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, prog
 		transfer.Observe(p.TransferredBytes, p.Retries, p.Connections)
 		progress(controller.Progress{Total: p.TotalBytes, Completed: p.BytesCompleted, Hashed: p.HashedBytes, Resumed: p.ResumedBytes})
 	})
-	return pulled(result), cause(err)
+	return pulled(result), n.advise(image.Source.HTTP, cause(err))
 }
 
 // badSecretError is a Secret that no request can carry: like a missing one it heals
@@ -160,18 +163,30 @@ func cause(err error) error {
 	return err
 }
 
+// advise says how to name an authority where it was a CloudImage that ordered the pull.
+func (n *nodeStore) advise(from *v1alpha1.HTTPSource, err error) error {
+	switch {
+	case !errors.Is(err, pull.ErrUntrusted):
+		return err
+	case from.CABundleRef != nil:
+		return fmt.Errorf("%w: add the certificate of its authority to the ConfigMap %s/%s that caBundleRef names", err, n.sources.Namespace, from.CABundleRef.Name)
+	default:
+		return fmt.Errorf("%w: put the certificate of its authority into a ConfigMap in %s, under the key ca.crt, and name it in caBundleRef", err, n.sources.Namespace)
+	}
+}
+
 // request turns an order into what the engine is asked for.
 func (n *nodeStore) request(image v1alpha1.AssignedImage) (pull.Request, error) {
-	source := image.Source.HTTP
-	if source == nil {
+	from := image.Source.HTTP
+	if from == nil {
 		return pull.Request{}, &pull.Error{Kind: pull.InvalidSource, Message: "the order names no source that this agent knows; is the agent older than the manager?"}
 	}
 	request := pull.Request{
-		URL: source.URL, Digest: image.Digest, Format: pull.Format(image.Format), MaxSize: image.MaxSize.Value(),
+		URL: from.URL, Digest: image.Digest, Format: pull.Format(image.Format), MaxSize: image.MaxSize.Value(),
 		Connections:  int(image.Download.Connections),
 		StallTimeout: time.Duration(image.Download.StallTimeoutSeconds) * time.Second,
 		Header:       http.Header{"User-Agent": {n.userAgent}},
-		Addresses:    n.addresses, ImageName: image.Name,
+		Proxy:        n.proxy, Addresses: n.addresses, ImageName: image.Name,
 	}
 	if limit := image.Download.MaxBytesPerSecond; limit != nil {
 		request.MaxBytesPerSecond = limit.Value()

@@ -64,7 +64,7 @@ func adviceAfterTheEnd(reason string) string {
 	case v1alpha1.ReasonForbidden:
 		return "Check secretRef and its Secret; " + requestAgain
 	case v1alpha1.ReasonPolicyDenied:
-		return "Allow it by the Secret or the agents' flags; " + requestAgain
+		return "Allow it by the Secret, the agents' flags or their proxy; " + requestAgain
 	case v1alpha1.ReasonCredentialsChanged:
 		return "One node tries again within a minute, the others after its success."
 	case v1alpha1.ReasonInvalidSource:

@@ -6,8 +6,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
-	"net/url"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/source"
 )
 
 const (
@@ -40,14 +39,14 @@ type Access struct {
 }
 
 // AccessTo reads what a source names. Its errors tell their reason:
-// CredentialsMissing, CABundleMissing or PolicyDenied.
-func (s *Sources) AccessTo(ctx context.Context, source *v1alpha1.HTTPSource) (access Access, err error) {
-	if ref := source.SecretRef; ref != nil {
-		if access.Header, err = s.credentials(ctx, ref.Name, source.URL); err != nil {
+// CredentialsMissing, CABundleMissing, InvalidSource or PolicyDenied.
+func (s *Sources) AccessTo(ctx context.Context, from *v1alpha1.HTTPSource) (access Access, err error) {
+	if ref := from.SecretRef; ref != nil {
+		if access.Header, err = s.credentials(ctx, ref.Name, from.URL); err != nil {
 			return Access{}, err
 		}
 	}
-	if ref := source.CABundleRef; ref != nil {
+	if ref := from.CABundleRef; ref != nil {
 		if access.RootCAs, err = s.authorities(ctx, ref.Name); err != nil {
 			return Access{}, err
 		}
@@ -92,27 +91,28 @@ func (s *Sources) missing(reason, kind, name string, err error) error {
 
 // mayCarry refuses to send a Secret to a host that it does not name: whoever may
 // create a CloudImage could otherwise have any Secret of the namespace sent anywhere.
+// What it compares is the address that the engine dials.
 func mayCarry(secret *corev1.Secret, rawURL string) error {
-	target, err := url.Parse(rawURL)
-	if err != nil || target.Scheme != "https" {
+	address, err := source.Parse(rawURL)
+	if err != nil {
+		return sourceErrorf(v1alpha1.ReasonInvalidSource, "%v", err)
+	}
+	if !address.Secure() {
 		return sourceErrorf(v1alpha1.ReasonPolicyDenied, "credentials are sent over https:// only")
 	}
-	allowed := strings.Split(secret.Annotations[v1alpha1.AllowedHostsAnnotation], ",")
-	if !slices.ContainsFunc(allowed, func(pattern string) bool { return matchHost(strings.TrimSpace(pattern), target.Hostname()) }) {
-		return sourceErrorf(v1alpha1.ReasonPolicyDenied, "Secret %s/%s does not name the host %s in its annotation %s",
-			secret.Namespace, secret.Name, target.Hostname(), v1alpha1.AllowedHostsAnnotation)
+	unreadable := ""
+	for text := range strings.SplitSeq(secret.Annotations[v1alpha1.AllowedHostsAnnotation], ",") {
+		pattern, err := source.ParseHostPattern(strings.TrimSpace(text))
+		switch {
+		case strings.TrimSpace(text) == "":
+		case err != nil:
+			unreadable = "; of what it does name, " + err.Error()
+		case pattern.Matches(address):
+			return nil
+		}
 	}
-	return nil
-}
-
-// matchHost compares a host with a name, or with *.name for its subdomains.
-func matchHost(pattern, host string) bool {
-	pattern, host = strings.ToLower(pattern), strings.ToLower(host)
-	if suffix, wildcard := strings.CutPrefix(pattern, "*."); wildcard {
-		label, found := strings.CutSuffix(host, "."+suffix)
-		return suffix != "" && found && label != ""
-	}
-	return pattern != "" && pattern == host
+	return sourceErrorf(v1alpha1.ReasonPolicyDenied, "Secret %s/%s does not name the host %s in its annotation %s%s",
+		secret.Namespace, secret.Name, address.Host(), v1alpha1.AllowedHostsAnnotation, unreadable)
 }
 
 // headerOf reads a kubernetes.io/basic-auth Secret, or the keys token (a bearer

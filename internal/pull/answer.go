@@ -146,9 +146,9 @@ func rangeOf(h http.Header) (given contentRange, usable bool, err error) {
 	case err == nil:
 		return given, true, nil
 	case errors.Is(err, errRangeOverflow):
-		return given, false, fail(TooLarge, "the server answers Content-Range %.80q, a size beyond 63 bits", values[0])
+		return given, false, fail(TooLarge, "the server answers a Content-Range with a size beyond 63 bits")
 	case errors.Is(err, errRangeNegative):
-		return given, false, fail(InvalidSource, "the server answers Content-Range %.80q, a negative size", values[0])
+		return given, false, fail(InvalidSource, "the server answers a Content-Range with a negative size")
 	default:
 		return given, false, nil
 	}
@@ -173,11 +173,22 @@ func checkEncoding(h http.Header) error {
 	for _, value := range h.Values("Content-Encoding") {
 		for coding := range strings.SplitSeq(value, ",") {
 			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
-				return fail(UnsupportedContent, "the server sends the object with Content-Encoding %.40q although identity was asked for: have it serve the plain bytes", coding)
+				return fail(UnsupportedContent, "the server sends the object with the Content-Encoding %s although identity was asked for: have it serve the plain bytes", codingName(coding))
 			}
 		}
 	}
 	return nil
+}
+
+// codingName names a registered content coding; others are the server's own words.
+func codingName(coding string) string {
+	coding = strings.ToLower(coding)
+	switch coding {
+	case "aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "x-gzip", "pack200-gzip", "zstd", "aws-chunked":
+		return coding
+	default:
+		return "of another name"
+	}
 }
 
 // refusal is the error for a status that carries no object.
@@ -190,14 +201,14 @@ func refusal(status int, h http.Header, now time.Time) *Error {
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		e = fail(Forbidden, "the server answers %d (%s): check the credentials", status, text)
+	case status == http.StatusProxyAuthRequired: // of an http URL; those of https are tunnelled
+		e = proxyWantsCredentials()
 	case status == http.StatusNotFound || status == http.StatusGone:
 		e = fail(NotFound, "the server answers %d (%s): check the URL", status, text)
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
-		e = fail(SourceThrottled, "the server answers %d (%s)", status, text)
-		e.After = parseRetryAfter(h, now)
+		e = fail(SourceThrottled, "the server answers %d (%s)", status, text).askedToWait(h, now)
 	case status == http.StatusRequestTimeout || status >= 500:
-		e = fail(SourceUnavailable, "the server answers %d (%s)", status, text)
-		e.After = parseRetryAfter(h, now)
+		e = fail(SourceUnavailable, "the server answers %d (%s)", status, text).askedToWait(h, now)
 	default:
 		e = fail(InvalidSource, "the server answers %d (%s) instead of the object", status, text)
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"syscall"
 	"time"
 )
@@ -28,8 +29,14 @@ func newTransport(j *job) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            dialer.DialContext,
+		Proxy:       j.Proxy,
+		DialContext: dialer.DialContext,
+		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, asked *http.Request, answer *http.Response) error {
+			if e := proxyRefusal(asked.Host, answer); e != nil {
+				return e
+			}
+			return nil
+		},
 		Protocols:              &protocols,
 		TLSClientConfig:        &tls.Config{RootCAs: j.RootCAs, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    dialTimeout,

@@ -3,6 +3,7 @@ package pull
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"syscall"
 	"time"
 
@@ -45,7 +46,8 @@ const (
 	TooLarge Reason = "TooLarge"
 	// UnsupportedContent: the bytes are not a disk image that the format admits.
 	UnsupportedContent Reason = "UnsupportedContent"
-	// PolicyDenied: a rule of this side forbids the address or the redirect.
+	// PolicyDenied: a rule of this side forbids the address or the redirect, or its
+	// proxy refuses.
 	PolicyDenied Reason = "PolicyDenied"
 )
 
@@ -56,7 +58,8 @@ var ErrNotPresent = errors.New("bytes are not in the store")
 var ErrReferenced = errors.New("blob is named by an image")
 
 // Error is the failure of a pull or of the store. Its text is fit for a status
-// or a log: no URL in it carries userinfo, query or fragment.
+// or a log: no URL in it carries userinfo, query or fragment, no character of it
+// is one that a terminal obeys, and nothing is repeated that a server said.
 type Error struct {
 	// Kind is the class of the failure.
 	Kind Reason
@@ -76,15 +79,17 @@ type Error struct {
 	// final marks a failure that is worth no second try within this pull,
 	// although its reason is one that a later pull may retry.
 	final bool
+	// unsaid leaves the cause out of the text: a server chose words of it.
+	unsaid bool
 }
 
 // Error implements error.
 func (e *Error) Error() string {
 	text := e.Message
-	if e.Err != nil {
+	if e.Err != nil && !e.unsaid {
 		text += ": " + e.Err.Error()
 	}
-	return redact.Text(text)
+	return redact.Printable(redact.Text(text))
 }
 
 // Unwrap returns the cause.
@@ -96,6 +101,14 @@ func (e *Error) Reason() string { return string(e.Kind) }
 
 // RetryAfter returns how long the server asked to wait; 0 when it did not.
 func (e *Error) RetryAfter() time.Duration { return e.After }
+
+// askedToWait notes how long the server asked to wait, and says it.
+func (e *Error) askedToWait(h http.Header, now time.Time) *Error {
+	if e.After = parseRetryAfter(h, now); e.After > 0 {
+		e.Message += fmt.Sprintf(", and asks to wait %s (Retry-After)", e.After.Round(time.Second))
+	}
+	return e
+}
 
 // reasonOf returns the reason of err, or "" when it carries none.
 func reasonOf(err error) Reason {

@@ -47,7 +47,7 @@ func DefaultDeny() []netip.Prefix {
 func (p AddressPolicy) Check(addr netip.Addr) error {
 	for _, form := range append(embedded(addr), addr.WithZone("").Unmap()) {
 		if contains(p.Deny, form) && !contains(p.Allow, form) {
-			return fail(PolicyDenied, "address %s is denied: let the source's host resolve to another address, or allow this one", addr)
+			return fail(PolicyDenied, "address %s is denied: let the source's host resolve to another address, or allow this one with --allow-cidr", addr)
 		}
 	}
 	return nil

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
 )
 
 const (
@@ -74,9 +72,9 @@ func (s *Store) pull(ctx context.Context, j *job, report func(Progress)) (Result
 func explainPull(j *job, err error) error {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
-		return fmt.Errorf("pull of %s: %w", redact.URL(j.url), err)
+		return fmt.Errorf("pull of %s: %w", j.at.String(), err)
 	}
-	return &Error{Kind: e.Kind, Message: "pull of " + redact.URL(j.url), After: e.After, Err: err}
+	return &Error{Kind: e.Kind, Message: "pull of " + j.at.String(), After: e.After, Err: err}
 }
 
 // run is one call of Pull: a ladder of attempts at one object.
@@ -94,7 +92,7 @@ func (p *run) terms() terms { return terms{maxSize: p.job.MaxSize, digest: p.job
 
 // log notes something that went wrong and is dealt with.
 func (p *run) log(what string, err error) {
-	p.store.log.Info("pull goes on", "what", what, "url", redact.URL(p.job.url), "error", err)
+	p.store.log.Info("pull goes on", "what", what, "url", p.job.at.String(), "error", err)
 }
 
 // retried counts and logs a request that is made again.

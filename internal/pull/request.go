@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
+	address "github.com/cloudimage-dev/cloudimage-operator/internal/source"
 )
 
 // Format says what an object may be.
@@ -53,7 +53,7 @@ const (
 // Request names an object and the limits of its pull. The zero value of every
 // field but URL means its default.
 type Request struct {
-	// URL of the object: http or https, without userinfo.
+	// URL of the object: http or https, without userinfo; see source.Parse.
 	URL string
 	// Digest is "sha256:" and 64 lower-case hex digits, or "" to take what the
 	// source serves.
@@ -73,6 +73,8 @@ type Request struct {
 	Header http.Header
 	// RootCAs are trusted for https instead of the system's; nil is the system's.
 	RootCAs *x509.CertPool
+	// Proxy chooses the proxy of a request; nil is none for all of them.
+	Proxy address.Proxy `json:"-"`
 	// Addresses says which network addresses may be connected to; the zero
 	// value allows all of them.
 	Addresses AddressPolicy
@@ -137,8 +139,9 @@ type Progress struct {
 // job is a Request that was checked and whose defaults are filled in.
 type job struct {
 	Request
-	url    *url.URL
-	digest string // 64 hex digits, or ""
+	at      address.Address
+	written *url.URL // as it was given; what is left of a pull without a digest is named after it
+	digest  string   // 64 hex digits, or ""
 }
 
 // newJob checks a request. Every error of it is InvalidSource.
@@ -146,9 +149,10 @@ func newJob(r Request) (*job, error) {
 	j := &job{Request: r}
 	j.setDefaults()
 	var err error
-	if j.url, err = parseSource(r.URL); err != nil {
-		return nil, err
+	if j.at, err = address.Parse(r.URL); err != nil {
+		return nil, fail(InvalidSource, "%v", err)
 	}
+	j.written = asWritten(r.URL, j.at)
 	if r.Digest != "" {
 		if j.digest, err = parseDigest(r.Digest); err != nil {
 			return nil, err
@@ -211,20 +215,15 @@ func (j *job) checkOptions() error {
 	return CheckHeader(j.Header)
 }
 
-// parseSource parses a source's URL.
-func parseSource(raw string) (*url.URL, error) {
+// asWritten is the URL in the spelling that it was given in, which earlier versions
+// named unfinished pulls after; in that of its address where that is no URL by itself.
+func asWritten(raw string, at address.Address) *url.URL {
 	u, err := url.Parse(raw)
-	if err != nil || u.Opaque != "" || u.Hostname() == "" {
-		return nil, fail(InvalidSource, "%s is not a URL: use http://host/path or https://host/path", redact.RawURL(raw))
-	}
-	if u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fail(InvalidSource, "%s has the scheme %q: use http or https", redact.URL(u), u.Scheme)
-	}
-	if u.User != nil {
-		return nil, fail(InvalidSource, "%s carries a user name: send credentials in an Authorization header instead", redact.URL(u))
+	if err != nil {
+		return at.URL()
 	}
 	u.Fragment, u.RawFragment = "", ""
-	return u, nil
+	return u
 }
 
 // parseDigest returns the hex digits of "sha256:<64 lower-case hex digits>".

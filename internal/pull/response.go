@@ -2,11 +2,8 @@ package pull
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -127,7 +124,7 @@ func (r *response) endWith(ctx context.Context) (stop func() bool) {
 // explain turns an error of the transport into one with a reason.
 func (r *response) explain(err error) error {
 	if denied, ok := errors.AsType[*Error](err); ok {
-		return denied // by the dialer
+		return denied.through(err) // by the dialer, or by a proxy
 	}
 	switch {
 	case errors.Is(context.Cause(r.ctx), errTaken):
@@ -139,19 +136,5 @@ func (r *response) explain(err error) error {
 	case r.ctx.Err() != nil:
 		return r.ctx.Err()
 	}
-	if strings.Contains(err.Error(), "bad Content-Length") {
-		return failWith(InvalidSource, err, "the server's answer cannot be read")
-	}
-	e := failWith(SourceUnavailable, err, "the connection to the server failed")
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		e = failWith(SourceUnavailable, err, "the connection ended within the body")
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		e = failWith(SourceUnavailable, err, "the server's certificate cannot be trusted: give the authority that signed it")
-		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
-			e = failWith(SourceUnavailable, err, "the server's certificate is not valid at this node's time: set its clock, or renew the certificate")
-		}
-		e.final = true
-	}
-	return e
+	return connectionError(err)
 }

@@ -53,7 +53,7 @@ func (s *source) first(ctx context.Context, asked *span) (*response, error) {
 	return r, err
 }
 
-func (s *source) original() target { return target{url: s.job.url, header: s.job.Header} }
+func (s *source) original() target { return target{at: s.job.at, header: s.job.Header} }
 
 // settle has later requests go to a target, which answered with r.
 func (s *source) settle(at target, r *response) {
@@ -73,10 +73,10 @@ func (s *source) current() (at target, times int) {
 // origin returns the origin that serves the object; before the first answer, that of its URL.
 func (s *source) origin() string {
 	at, _ := s.current()
-	if at.url == nil {
+	if at.at.IsZero() {
 		at = s.original()
 	}
-	return origin(at.url)
+	return at.at.Origin()
 }
 
 // again asks for a later span of the same representation. A URL that a redirect
@@ -193,7 +193,7 @@ func (s *source) request(ctx context.Context, at target, asked *span, v validato
 		v.precondition(header)
 	}
 	req := &http.Request{
-		Method: http.MethodGet, URL: at.url, Host: host, Header: header,
+		Method: http.MethodGet, URL: at.at.URL(), Host: host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
 	return req.WithContext(ctx)

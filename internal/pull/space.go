@@ -197,8 +197,11 @@ func (s shortage) error(removable int64) *Error {
 	if s.budget > 0 {
 		text += fmt.Sprintf(", the store takes %s of at most %s", FormatBytes(s.used), FormatBytes(s.max))
 	}
-	return fail(InsufficientSpace, "%s, %s could be evicted: remove images, make room or raise the limit; it is tried again by itself",
-		text, FormatBytes(removable))
+	advice := "remove images or make room"
+	if s.budget > 0 {
+		advice = "remove images or raise the limit"
+	}
+	return fail(InsufficientSpace, "%s, %s could be evicted: %s", text, FormatBytes(removable), advice)
 }
 
 // storageError classes an error of the disk: no room, or no disk to rely on.

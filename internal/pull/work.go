@@ -35,7 +35,7 @@ func workKey(j *job) string {
 	if j.digest != "" {
 		return j.digest
 	}
-	sum := sha256.Sum256([]byte(j.Header.Get("Host") + "\n" + unsigned(j.url)))
+	sum := sha256.Sum256([]byte(j.Header.Get("Host") + "\n" + unsigned(j.written)))
 	return "url-" + hex.EncodeToString(sum[:])
 }
 

@@ -5,6 +5,9 @@ import (
 	"strings"
 )
 
+// redacted stands for what is not shown.
+const redacted = "<redacted>"
+
 // RawURL returns raw without userinfo, query and fragment, which are where
 // credentials travel. What cannot be parsed is replaced as a whole.
 func RawURL(raw string) string {
@@ -17,40 +20,54 @@ func RawURL(raw string) string {
 
 // URL returns u without userinfo, query and fragment, also of a URL that its
 // path holds, as behind a mirror: https://mirror.example/https://user:password@host/.
+// A path that holds such a thing in percent-encoding, once or several times, is
+// replaced as a whole.
 func URL(u *url.URL) string {
-	bare := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
-	scheme, rest, found := strings.Cut(bare.String(), "://")
-	if !found {
-		return scheme
+	front := (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
+	path, rooted := strings.CutPrefix((&url.URL{Path: u.Path, RawPath: u.RawPath}).EscapedPath(), "/")
+	if rooted {
+		front += "/"
 	}
-	return scheme + "://" + Text(rest)
+	if path = Text(path); conceals(path) {
+		path = redacted
+	}
+	return front + path
 }
 
-// Text redacts every URL that occurs in text. Causes that come from other
-// packages (a proxy's address in a dial error, a quoted Location) may print one.
+// Text redacts every URL that occurs in text, also a percent-encoded one. Causes that
+// come from other packages (a proxy's address in a dial error, a quoted Location) may
+// print one.
 func Text(text string) string {
-	if !strings.Contains(text, "://") {
+	if !strings.Contains(text, "://") && !strings.Contains(text, "%") {
 		return text
 	}
 	var out strings.Builder
-	for {
-		at := strings.Index(text, "://")
-		if at < 0 {
-			out.WriteString(text)
-			return out.String()
-		}
-		start := at
-		for start > 0 && isSchemeByte(text[start-1]) {
-			start--
-		}
-		end := at + len("://")
+	for text != "" {
+		end := 0
 		for end < len(text) && !endsURL(text[end]) {
 			end++
 		}
-		out.WriteString(text[:start])
-		out.WriteString(redactToken(text[start:end]))
-		text = text[end:]
+		out.WriteString(redactWord(text[:end]))
+		for text = text[end:]; text != "" && endsURL(text[0]); text = text[1:] {
+			out.WriteByte(text[0])
+		}
 	}
+	return out.String()
+}
+
+// redactWord redacts what may be a URL with something in front of it.
+func redactWord(word string) string {
+	start := strings.Index(word, "://")
+	if start < 0 {
+		if plain, whole := decode(word); conceals(word) && (strings.Contains(plain, "://") || !whole) {
+			return redacted
+		}
+		return word
+	}
+	for start > 0 && isSchemeByte(word[start-1]) {
+		start--
+	}
+	return redactWord(word[:start]) + redactToken(word[start:])
 }
 
 // redactToken redacts one URL cut out of a text, keeping the punctuation that

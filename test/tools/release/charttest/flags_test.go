@@ -24,7 +24,7 @@ func TestFlags(t *testing.T) {
 		{built.manager, "Deployment " + namespace + "/cloudimage-manager", nil,
 			[]string{"kubeconfig", "agent-selector", "agent-service-account", "confinement-policy"}}, // the chart's objects have fixed names and labels
 		{built.agent, "DaemonSet " + namespace + "/cloudimage-node-agent", []string{"run"},
-			[]string{"kubeconfig", "node-name"}}, // by the environment
+			[]string{"kubeconfig", "node-name", "own-address"}}, // by the environment
 	} {
 		t.Run(test.workload, func(t *testing.T) {
 			t.Parallel()
