@@ -87,6 +87,7 @@ type run struct {
 
 	retries atomic.Int32
 	current atomic.Pointer[transfer] // nil before the first
+	plain   bool                     // only answers to requests without Range are of use
 	ended   string                   // the wrong digest of the last answer that may have been cut
 }
 
@@ -206,9 +207,13 @@ func (h *history) again(err error, how opening) bool {
 		h.changes++
 		h.stream = h.stream || h.changes == maxChanges-1
 		return h.changes < maxChanges
-	case e.Kind == DigestMismatch, e.contradiction:
+	case e.Kind == DigestMismatch:
 		h.stream = true
 		return how != openStream
+	case e.contradiction:
+		asked := h.stream
+		h.stream = true
+		return how != openStream || !asked
 	case retryable(err) && how != openRanges:
 		h.streams++
 		return h.streams < maxStreams
@@ -250,6 +255,9 @@ func (p *run) attempt(ctx context.Context, stream bool) (result Result, how open
 // publish publishes what a transfer brought, if it is what was asked for.
 func (p *run) publish(ctx context.Context, t *transfer, sum string) (Result, error) {
 	_, _, size := t.sched.progress()
+	if size == t.object.perhaps && (p.job.digest == "" || sum != p.job.digest) {
+		return Result{}, contradict("the server answers a range of %d bytes with 200 and just as many, which may be only a part", size)
+	}
 	if p.job.digest != "" && sum != p.job.digest {
 		if t.object.unframed && t.object.total < 0 && p.ended != sum {
 			p.ended = sum // what ends alike twice was not cut

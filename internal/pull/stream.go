@@ -47,7 +47,7 @@ func (t *transfer) followStream(ctx context.Context, r *response) error {
 func (t *transfer) checkStream(r *response) error {
 	o, err := judgeWhole(r.reply, t.run.terms())
 	switch {
-	case r.reply.length >= 0 && r.reply.length != t.object.total:
+	case r.reply.length >= 0 && r.reply.length != t.object.total, o.total > 0 && o.total != t.object.total:
 	case o.unframed && reasonOf(err) == InvalidSource:
 	case err == nil && t.object.validator.contradictedBy(r.reply.header, t.run.job.digest == ""):
 	default:

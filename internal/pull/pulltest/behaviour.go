@@ -166,6 +166,36 @@ func NoHeader(name string) Behaviour { return func(x *Exchange) { x.Header.Del(n
 // NoRanges answers every request with the whole object.
 func NoRanges(x *Exchange) { x.Whole() }
 
+// Whole206 answers every request with the whole object as 206, and says that it
+// is complete.
+func Whole206(x *Exchange) {
+	x.Whole()
+	x.Status = http.StatusPartialContent
+	x.SetContentRange(x.Body, x.Content.Size())
+}
+
+// As200 sends what it would send as 206 with the status 200, as a proxy does that
+// knows no other.
+func As200(x *Exchange) {
+	if x.Status == http.StatusPartialContent {
+		x.Status = http.StatusOK
+	}
+}
+
+// Plain restricts behaviours to requests without Range.
+func Plain(behaviours ...Behaviour) Behaviour {
+	return When(func(x *Exchange) bool { return !x.HasRange }, behaviours...)
+}
+
+// Part answers a request without Range with the first n bytes of the object, as
+// 206.
+func Part(n int64) Behaviour {
+	return func(x *Exchange) {
+		x.Status, x.Body = http.StatusPartialContent, Span{0, n}
+		x.SetContentRange(x.Body, x.Content.Size())
+	}
+}
+
 // Frame marks the end of the body in another way.
 func Frame(framing Framing) Behaviour { return func(x *Exchange) { x.Framing = framing } }
 
