@@ -28,8 +28,12 @@ type object struct {
 // terms are the conditions of a request that decide what an answer is worth.
 type terms struct {
 	maxSize int64
-	digest  bool // an expected digest was given, which decides over the bytes
+	digest  bool    // an expected digest was given, which decides over the bytes
+	only    edition // that ranges may have; mixedEdition is any
 }
+
+// wants reports whether a range may come in an answer with this header.
+func (t terms) wants(h http.Header) bool { return t.only == mixedEdition || editionOf(h) == t.only }
 
 // rangeOf returns the Content-Range of a 206 that holds one range. It is not
 // usable when it is missing, doubled or invalid, or the body has several parts.

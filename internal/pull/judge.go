@@ -22,6 +22,9 @@ func judgeFirst(r reply, asked span, t terms) (opening, object, span, error) {
 	if err != nil {
 		return 0, object{}, span{}, err
 	}
+	if (p == takeWhole || p == takeRange) && !t.wants(r.header) {
+		return 0, object{}, span{}, otherCopy(asked)
+	}
 	if p == takeWhole {
 		o, err := a.whole(askFirst)
 		return openStream, o, span{0, o.total}, err
@@ -69,9 +72,16 @@ func judgeLater(r reply, asked span, o object, t terms) (span, error) {
 		if a.given.total >= 0 && a.given.total != o.total {
 			return span{}, fail(SourceChanged, "the object changed while it was read: it had %d bytes and has %d", o.total, a.given.total)
 		}
-		if o.validator.contradictedBy(r.header, !t.digest) {
+		if !t.digest && o.validator.contradictedBy(r.header) {
 			return span{}, fail(SourceChanged, "the object changed while it was read: its validator is another")
 		}
 	}
+	if p == takeRange && !t.wants(r.header) {
+		return span{}, otherCopy(asked)
+	}
 	return a.given.span, a.err(p)
+}
+
+func otherCopy(asked span) error {
+	return contradict("the server answers %s from another copy of the object than most of it came from", asked.header())
 }
