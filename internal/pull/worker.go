@@ -106,15 +106,21 @@ func (w *worker) settle(ctx context.Context, l *lease, before int64, err error) 
 		l.contradictions++
 		hopeless = l.contradictions >= maxContradictions
 	}
-	w.t.sched.release(l) // from here on it is somebody else's
 	w.slot.release()
-	if hopeless {
-		return err
+	if hopeless || ends(err) {
+		return err // the lease is for nobody else: another request would be in vain
 	}
+	w.t.sched.release(l) // from here on it is somebody else's
 	if progress || err == nil {
 		w.failures = 0
 	}
 	return w.recover(ctx, err)
+}
+
+// ends reports whether an error ends all workers, since no other attempt of one of
+// them can mend it.
+func ends(err error) bool {
+	return err != nil && !errors.Is(err, errTaken) && !errors.Is(err, errSlow) && !retryable(err)
 }
 
 // recover waits out a failure that another attempt may mend, or returns it.
@@ -125,10 +131,7 @@ func (w *worker) recover(ctx context.Context, err error) error {
 	if errors.Is(err, errTaken) || errors.Is(err, errSlow) {
 		return nil
 	}
-	if !retryable(err) {
-		return err
-	}
-	if !w.t.budget.spend(w.t.landed.Load()) {
+	if ends(err) || !w.t.budget.spend(w.t.landed.Load()) {
 		return err
 	}
 	if crowded(err) {
