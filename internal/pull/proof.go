@@ -121,11 +121,18 @@ func (a *reading) of200(q question) answer {
 			return partAs200
 		}
 	case a.complete():
-	case q == askWhole && a.terms.digest && !(a.usable && a.given.total >= 0 && length >= 0 && length != a.given.total):
+	case q == askWhole && a.terms.digest && !a.surelyPart():
 	default:
 		return partAs200
 	}
 	return wholeObject
+}
+
+// surelyPart reports whether the body of a 200 is shorter than the object it says
+// it is of, or several parts.
+func (a *reading) surelyPart() bool {
+	length := a.reply.length
+	return isMultipart(a.reply.header) || a.usable && a.given.total >= 0 && length >= 0 && length != a.given.total
 }
 
 func (a *reading) of206(q question) answer {
@@ -180,7 +187,7 @@ func (a *reading) err(p proof) error {
 		e.aboutRange = p == refusePlain
 		return e
 	case onlyPart:
-		return fail(InvalidSource, "the server answers a request for the whole object with %d and a part of it: have it serve the object as a whole, or use another source", a.reply.status)
+		return a.part()
 	case ignored:
 		e := contradict("the server answers a range with the whole object, after it answered one with a part")
 		e.ignoredRange = true
@@ -192,6 +199,15 @@ func (a *reading) err(p proof) error {
 	default:
 		return nil
 	}
+}
+
+// part is the error of a plain answer that is, or says that it may be, only a part.
+func (a *reading) part() error {
+	const text = "the server answers a request for the whole object with %d and what it says is a part: have it serve the object as a whole"
+	if a.reply.status == http.StatusOK && !a.terms.digest && !a.surelyPart() {
+		return fail(InvalidSource, text+", or give the object's digest", a.reply.status)
+	}
+	return fail(InvalidSource, text, a.reply.status)
 }
 
 func (a *reading) contradiction() error {
