@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // Span is a half-open range of bytes.
@@ -50,6 +51,8 @@ type Exchange struct {
 	Close          bool            // close the connection after the answer
 	Refuse         bool            // close it without one
 	Gate           <-chan struct{} // answer only once it is closed
+
+	sent atomic.Int64 // bytes of the body that went out
 }
 
 // Behaviour changes the answer to a request.
