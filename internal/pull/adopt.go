@@ -11,10 +11,11 @@ func (s *scheduler) adopt(j *journal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.units.done, s.units.crcs = slices.Clone(j.done), slices.Clone(j.crcs)
+	s.units.from = j.editions()
 	s.units.committed = j.vouched()
 	s.units.advance()
 	s.resumed = s.units.committed
-	s.untrusted = slices.Clone(j.done)
+	s.untrusted, s.earlier = slices.Clone(j.done), slices.Clone(j.done)
 	for unit := range j.crcs {
 		if j.has(unit) {
 			s.untrustedUnits++
@@ -69,6 +70,7 @@ func (s *scheduler) verify(unit int, crc uint32) verdict {
 		s.settle()
 		return unitRight
 	}
+	s.earlier[unit/64] &^= 1 << (unit % 64)
 	start := int64(unit) * unitSize
 	again := &lease{next: start, end: min(start+unitSize, s.units.total)}
 	s.units.revoke(unit, again.end-start)
@@ -121,5 +123,5 @@ func (s *scheduler) resumedBytes() int64 {
 func (s *scheduler) journal(v validator) *journal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &journal{validator: v, total: s.units.total, done: slices.Clone(s.units.done), crcs: slices.Clone(s.units.crcs)}
+	return &journal{validator: v, total: s.units.total, done: slices.Clone(s.units.done), crcs: slices.Clone(s.units.crcs), from: slices.Clone(s.units.from)}
 }

@@ -11,13 +11,13 @@ import (
 func (w *worker) double(ctx context.Context, task *task) error {
 	defer w.slot.release()
 	defer w.t.sched.undouble(task)
-	p, err := w.fetchUnit(task)
+	p, from, err := w.fetchUnit(task)
 	if err == nil && w.t.sched.claim(task) {
 		start := int64(task.unit) * unitSize
 		if _, err := w.t.work.file.WriteAt(p, start); err != nil {
 			return storageError(err, "write %d bytes at %d", len(p), start)
 		}
-		unit := heldUnit{unit: task.unit, size: task.size, crc: crc32.Checksum(p, castagnoli)}
+		unit := heldUnit{unit: task.unit, size: task.size, crc: crc32.Checksum(p, castagnoli), from: from}
 		return w.committed(unit, w.t.sched.commit(unit))
 	}
 	if err == nil || task.ctx.Err() != nil {
@@ -26,22 +26,22 @@ func (w *worker) double(ctx context.Context, task *task) error {
 	return w.recover(ctx, err)
 }
 
-// fetchUnit returns the bytes of a double's unit.
-func (w *worker) fetchUnit(task *task) ([]byte, error) {
+// fetchUnit returns the bytes of a double's unit, and where they come from.
+func (w *worker) fetchUnit(task *task) (p []byte, from edition, err error) {
 	start := int64(task.unit) * unitSize
 	asked := span{start, start + task.size}
-	r, err := w.t.source.again(task.ctx, asked, w.t.object.validator)
+	r, err := w.t.source.again(task.ctx, asked, w.t.precondition())
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer r.close()
 	body, err := w.t.judge(r.reply, asked)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	w.t.entered()
 	defer w.t.left()
-	p := make([]byte, task.size)
+	p = make([]byte, task.size)
 	n, err := readFull(r, p)
 	if err == nil && int64(n) < task.size || body != asked {
 		err = contradict("the answer to %s ends early", asked.header())
@@ -51,5 +51,5 @@ func (w *worker) fetchUnit(task *task) ([]byte, error) {
 			err = contradict("the body of a range goes on after byte %d", asked.end)
 		}
 	}
-	return p, err
+	return p, editionOf(r.reply.header), err
 }

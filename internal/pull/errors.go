@@ -76,6 +76,11 @@ type Error struct {
 	contradiction bool
 	// ignoredRange marks a 200 in answer to a later range.
 	ignoredRange bool
+	// aboutRange marks a refusal of a range that a request without one may not meet.
+	aboutRange bool
+	// mixture marks bytes of several editions that together do not have the digest:
+	// a part of them is fetched again.
+	mixture bool
 	// final marks a failure that is worth no second try within this pull,
 	// although its reason is one that a later pull may retry.
 	final bool

@@ -45,7 +45,7 @@ type flusher struct {
 	rested  <-chan time.Time // tells that rest is over; nil while nobody waits for it
 	dropped int64            // up to here the page cache was dropped
 	blind   bool             // the filesystem or a sandbox has no sync_file_range
-	behind  bool             // the journal had no room at the last checkpoint
+	behind  bool             // the journal says less or more than it should: it had no room, or units were taken back
 }
 
 // start makes the flusher ready, before any goroutine of the transfer runs.

@@ -41,8 +41,9 @@ type journal struct {
 	validator  validator
 	total      int64 // bytes of the object
 	file       fileID
-	done       []uint64 // as in unitMap
-	crcs       []uint32 // as in unitMap; 0 for units that are not done
+	done       []uint64  // as in unitMap
+	crcs       []uint32  // as in unitMap; 0 for units that are not done
+	from       []edition // as in unitMap; nil when all came under the validator
 }
 
 // slotSize returns the size of a slot for an object of total bytes. It depends on
@@ -59,7 +60,8 @@ func journalable(key string, o object) bool {
 }
 
 // encode returns the slot: the magic, the length of what the checksum covers, the
-// fields in network byte order, the SHA-256 of all that, and zeros.
+// fields in network byte order, the SHA-256 of all that, perhaps a list of
+// editions, and zeros.
 func (j *journal) encode() []byte {
 	slot := make([]byte, 0, slotSize(j.total))
 	slot = append(slot, journalMagic...)
@@ -79,7 +81,7 @@ func (j *journal) encode() []byte {
 	}
 	binary.BigEndian.PutUint32(slot[len(journalMagic):], uint32(len(slot)))
 	sum := sha256.Sum256(slot)
-	slot = append(slot, sum[:]...)
+	slot = j.appendEditions(append(slot, sum[:]...))
 	return slot[:cap(slot)] // zeros from make
 }
 
@@ -118,6 +120,8 @@ func decodeJournal(slot []byte) (*journal, error) {
 	if !j.plausible(int64(len(slot))) {
 		return nil, errNoJournal
 	}
+	end := length + sha256.Size
+	j.from = j.readEditions(slot[length:end], slot[end:])
 	return j, nil
 }
 

@@ -29,7 +29,9 @@ type lease struct {
 	end  int64 // lowered by whoever takes the back of the lease over; guarded by that lock
 
 	// The worker's own.
-	crc            uint32 // of the bytes of the unit in flight, up to next
+	crc            uint32  // of the bytes of the unit in flight, up to next
+	from           edition // of these bytes
+	answer         edition // of the response that is being read
 	held           []heldUnit
 	contradictions int // answers to it that contradicted the request
 
@@ -48,6 +50,7 @@ type heldUnit struct {
 	unit int
 	size int64
 	crc  uint32
+	from edition
 }
 
 // meterWindow is over how long the rate of a response is taken.

@@ -37,23 +37,39 @@ func (p *run) open(ctx context.Context, stream bool, left *leftover) (o *opened,
 			slot.release()
 		}
 	}()
+	stream = stream || p.plain
 	for attempt := 1; ; attempt++ {
 		o, err := p.tryOpen(ctx, stream, left)
 		if err == nil {
 			o.slot = slot
 			return o, nil
 		}
-		if !retryable(err) || attempt == maxAttempts {
+		again := retryable(err) && attempt < maxAttempts
+		if !stream && plainNext(err, attempt) {
+			stream, again, p.plain = true, true, true
+		}
+		if !again {
 			return nil, err
 		}
-		if e, ok := errors.AsType[*Error](err); ok && e.contradiction && attempt > 1 {
-			stream = true // its ranges are wrong, its plain answers need not be
-		}
 		p.retried("the first request is made again", err)
+		if !retryable(err) {
+			continue // the server does not ask to wait
+		}
 		if err := pause(ctx, p.delay(attempt, err)); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// plainNext reports whether the next attempt has to ask for the whole object
+// without Range: the ranges of the server are wrong, while its plain answers need
+// not be, or it refuses the request for one, and no other attempt would be left.
+func plainNext(err error, attempt int) bool {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return false
+	}
+	return e.contradiction && attempt > 1 || e.aboutRange && (!retryable(err) || attempt >= maxAttempts-1)
 }
 
 // tryOpen makes the first request once, and inspects the object's first bytes
@@ -78,7 +94,7 @@ func (p *run) tryOpen(ctx context.Context, stream bool, left *leftover) (*opened
 
 func (p *run) request(ctx context.Context, stream bool, left *leftover) (*opened, error) {
 	if stream {
-		return p.requestWhole(ctx)
+		return p.requestWhole(ctx, left)
 	}
 	if left != nil {
 		if o, err := p.requestRest(ctx, left); o != nil || err != nil {
@@ -99,7 +115,7 @@ func (p *run) request(ctx context.Context, stream bool, left *leftover) (*opened
 		if err != nil {
 			return nil, err
 		}
-		return p.requestWhole(ctx)
+		return p.requestWhole(ctx, left)
 	}
 	return &opened{how: how, object: object, body: body, response: r}, nil
 }
@@ -114,19 +130,17 @@ func (p *run) requestRest(ctx context.Context, left *leftover) (*opened, error) 
 	}
 	how, object, body, err := judgeFirst(r.reply, asked, p.terms())
 	switch {
-	case err == nil && how != openAgain && left.fits(object, p.job.digest != ""):
-		if how == openStream {
-			how, object.total = openRest, left.journal.total
-		}
+	case err != nil || how == openAgain:
+	case how == openStream:
+		return p.whole(r, object, left), nil
+	case left.fits(object, p.job.digest != ""):
 		return &opened{how: how, object: object, body: body, response: r, left: left, asked: asked}, nil
-	case err == nil && how == openStream:
-		return &opened{how: how, object: object, body: body, response: r}, nil
 	}
 	r.drain()
 	return nil, err
 }
 
-func (p *run) requestWhole(ctx context.Context) (*opened, error) {
+func (p *run) requestWhole(ctx context.Context, left *leftover) (*opened, error) {
 	r, err := p.source.first(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -136,7 +150,17 @@ func (p *run) requestWhole(ctx context.Context) (*opened, error) {
 		r.drain()
 		return nil, err
 	}
-	return &opened{how: openStream, object: object, body: span{0, object.total}, response: r}, nil
+	return p.whole(r, object, left), nil
+}
+
+// whole opens the one response that holds the whole object. What an earlier pull
+// left of the same object stays where it is, and is compared with it.
+func (p *run) whole(r *response, o object, left *leftover) *opened {
+	if left == nil || !left.fits(o, p.job.digest != "") {
+		return &opened{how: openStream, object: o, body: span{0, o.total}, response: r}
+	}
+	o.total, o.perhaps = left.journal.total, 0
+	return &opened{how: openRest, object: o, body: span{0, o.total}, response: r, left: left}
 }
 
 // inspectFirst judges the object by the first bytes of its response.

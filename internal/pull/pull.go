@@ -85,10 +85,14 @@ type run struct {
 
 	retries atomic.Int32
 	current atomic.Pointer[transfer] // nil before the first
+	plain   bool                     // only answers to requests without Range are of use
 	ended   string                   // the wrong digest of the last answer that may have been cut
+	mixed   mixed
 }
 
-func (p *run) terms() terms { return terms{maxSize: p.job.MaxSize, digest: p.job.digest != ""} }
+func (p *run) terms() terms {
+	return terms{maxSize: p.job.MaxSize, digest: p.job.digest != "", only: p.mixed.only}
+}
 
 // log notes something that went wrong and is dealt with.
 func (p *run) log(what string, err error) {
@@ -158,7 +162,7 @@ func (p *run) progress() Progress {
 	if t := p.current.Load(); t != nil {
 		committed, hashed, total := t.sched.progress()
 		progress.BytesCompleted, progress.HashedBytes, progress.TotalBytes = committed, hashed, max(total, 0)
-		progress.ResumedBytes = t.sched.resumedBytes()
+		progress.ResumedBytes = p.mixed.resumed(t)
 		progress.Connections = int(t.active.Load())
 	}
 	return progress
@@ -200,13 +204,19 @@ func (h *history) again(err error, how opening) bool {
 		return false
 	}
 	switch {
+	case e.final:
+		return false
 	case e.Kind == SourceChanged:
 		h.changes++
 		h.stream = h.stream || h.changes == maxChanges-1
 		return h.changes < maxChanges
-	case e.Kind == DigestMismatch, e.contradiction:
+	case e.Kind == DigestMismatch:
 		h.stream = true
 		return how != openStream
+	case e.contradiction:
+		asked := h.stream
+		h.stream = true
+		return how != openStream || !asked
 	case retryable(err) && how != openRanges:
 		h.streams++
 		return h.streams < maxStreams
@@ -220,6 +230,9 @@ func (h *history) again(err error, how opening) bool {
 // that it led nowhere.
 func (p *run) attempt(ctx context.Context, stream bool) (result Result, how opening, err error) {
 	left := p.leftover(stream)
+	if left == nil {
+		p.mixed.only = mixedEdition
+	}
 	o, err := p.open(ctx, stream, left)
 	if err != nil {
 		if left != nil {
@@ -237,29 +250,34 @@ func (p *run) attempt(ctx context.Context, stream bool) (result Result, how open
 	p.current.Store(t)
 	sum, err := t.fetch(ctx, o)
 	if err == nil {
-		result, err = p.publish(ctx, t, sum)
+		result, err = p.publish(ctx, t, sum, o.how)
 		result.Connections = int(t.peak.Load())
 		result.Parallel = o.how == openRanges && o.body.len() < o.object.total && t.instead.Load() == nil
+	}
+	if e, ok := errors.AsType[*Error](err); ok && e.mixture {
+		p.mixed.keep(t)
 	}
 	p.end(work, keeps(err) && t.flush.last())
 	return result, o.how, err
 }
 
 // publish publishes what a transfer brought, if it is what was asked for.
-func (p *run) publish(ctx context.Context, t *transfer, sum string) (Result, error) {
+func (p *run) publish(ctx context.Context, t *transfer, sum string, how opening) (Result, error) {
 	_, _, size := t.sched.progress()
+	if size == t.object.perhaps && (p.job.digest == "" || sum != p.job.digest) {
+		return Result{}, contradict("the server answers a range of %d bytes with 200 and just as many, which may be only a part", size)
+	}
 	if p.job.digest != "" && sum != p.job.digest {
 		if t.object.unframed && t.object.total < 0 && p.ended != sum {
 			p.ended = sum // what ends alike twice was not cut
 			return Result{}, fail(SourceUnavailable, "the answer, sha256:%s, may have been cut after %d bytes: its server marks the end only by closing the connection",
 				sum, size)
 		}
-		return Result{}, fail(DigestMismatch, "the source serves sha256:%s (%d bytes), not the expected sha256:%s: correct the digest or the source",
-			sum, size, p.job.digest)
+		return Result{}, p.mixed.mismatch(t, how, sum, p.job.digest)
 	}
 	result, err := p.store.publish(ctx, p.job, t.work, sum, size)
 	if err == nil {
-		result.ResumedBytes = t.sched.resumedBytes()
+		result.ResumedBytes = p.mixed.resumed(t)
 	}
 	return result, err
 }

@@ -14,6 +14,7 @@ func (w *worker) receive(r *response, l *lease, body span) error {
 	hold := r.reply.length < 0 // an undeclared length shows only at the end
 	w.t.sched.hold(l, hold)
 	r.arrived = &l.arrived
+	l.answer = editionOf(r.reply.header)
 	w.t.firstByte.Store(int64(r.firstByte))
 	began, before := time.Now(), l.next
 	err := w.copyRange(r, l, body.end, hold)
@@ -71,6 +72,7 @@ func (w *worker) write(l *lease, p []byte, hold bool) (kept int, err error) {
 		w.t.sched.wrote(l, 0)
 		return 0, err
 	}
+	l.mark()
 	l.crc = crc32.Update(l.crc, castagnoli, p)
 	w.t.landed.Add(int64(kept))
 	end := l.next + int64(kept)
@@ -79,7 +81,7 @@ func (w *worker) write(l *lease, p []byte, hold bool) (kept int, err error) {
 		return kept, nil
 	}
 	unit := (end - 1) / unitSize
-	done := heldUnit{unit: int(unit), size: end - unit*unitSize, crc: l.crc}
+	done := heldUnit{unit: int(unit), size: end - unit*unitSize, crc: l.crc, from: l.from}
 	l.crc = 0
 	if hold {
 		l.held = append(l.held, done)

@@ -78,6 +78,9 @@ func keeps(err error) bool {
 	if !ok || e.contradiction {
 		return false
 	}
+	if e.mixture {
+		return true
+	}
 	switch e.Kind {
 	case SourceUnavailable, SourceThrottled, SourceStalled, InsufficientSpace:
 		return true

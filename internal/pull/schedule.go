@@ -28,6 +28,7 @@ type scheduler struct {
 	// Of a pull that goes on where an earlier one ended: the units that the
 	// hasher has still to compare, and what was not to be fetched, in bytes.
 	untrusted      []uint64
+	earlier        []uint64 // the units that it left and that were right so far
 	untrustedUnits int
 	resumed        int64
 	streaming      bool // one response brings whatever is not committed when it gets there
@@ -200,6 +201,7 @@ func (s *scheduler) record(u heldUnit) error {
 	if err := s.units.commit(u.unit, u.size, u.crc); err != nil {
 		return err
 	}
+	s.units.from[u.unit] = u.from
 	if cancel, ok := s.doubles[u.unit]; ok {
 		cancel()
 	}

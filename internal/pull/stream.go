@@ -47,9 +47,9 @@ func (t *transfer) followStream(ctx context.Context, r *response) error {
 func (t *transfer) checkStream(r *response) error {
 	o, err := judgeWhole(r.reply, t.run.terms())
 	switch {
-	case r.reply.length >= 0 && r.reply.length != t.object.total:
+	case r.reply.length >= 0 && r.reply.length != t.object.total, o.total > 0 && o.total != t.object.total:
 	case o.unframed && reasonOf(err) == InvalidSource:
-	case err == nil && t.object.validator.contradictedBy(r.reply.header, t.run.job.digest == ""):
+	case err == nil && t.run.job.digest == "" && t.object.validator.contradictedBy(r.reply.header):
 	default:
 		return err
 	}
@@ -63,7 +63,7 @@ func (w *worker) rest(ctx context.Context, r *response) error {
 	w.t.sched.follow()
 	w.t.entered()
 	defer w.t.left()
-	for l := (&lease{end: w.t.object.total}); l.next < l.end; {
+	for l := (&lease{end: w.t.object.total, answer: editionOf(r.reply.header)}); l.next < l.end; {
 		if err := w.streamUnit(ctx, r, l); err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func (w *worker) stream(ctx context.Context, r *response) error {
 	defer r.close()
 	w.t.entered()
 	defer w.t.left()
-	l := &lease{end: math.MaxInt64} // nobody else is there to share it with
+	l := &lease{end: math.MaxInt64, answer: editionOf(r.reply.header)} // nobody else is there to share it with
 	if w.t.object.total >= 0 {
 		return w.copyRange(r, l, w.t.object.total, false)
 	}
@@ -150,7 +150,7 @@ func (w *worker) finish(l *lease) error {
 	if rest == 0 {
 		return nil
 	}
-	last := heldUnit{unit: int(l.next / unitSize), size: rest, crc: l.crc}
+	last := heldUnit{unit: int(l.next / unitSize), size: rest, crc: l.crc, from: l.from}
 	return w.committed(last, w.t.sched.commit(last))
 }
 

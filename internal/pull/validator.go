@@ -47,9 +47,9 @@ func (v validator) precondition(h http.Header) {
 }
 
 // contradictedBy reports whether the header of a later answer names another
-// representation. An answer that names none contradicts only when strict is set:
-// RFC 9110 §15.3.7 has a 206 repeat the validator that a 200 would carry.
-func (v validator) contradictedBy(h http.Header, strict bool) bool {
+// representation, or none: RFC 9110 §15.3.7 has a 206 repeat the validator that a
+// 200 would carry.
+func (v validator) contradictedBy(h http.Header) bool {
 	var want, got string
 	switch {
 	case v.etag != "":
@@ -58,9 +58,6 @@ func (v validator) contradictedBy(h http.Header, strict bool) bool {
 		want, got = v.lastModified, h.Get("Last-Modified")
 	default:
 		return false
-	}
-	if got == "" {
-		return strict
 	}
 	return got != want
 }

@@ -106,15 +106,21 @@ func (w *worker) settle(ctx context.Context, l *lease, before int64, err error) 
 		l.contradictions++
 		hopeless = l.contradictions >= maxContradictions
 	}
-	w.t.sched.release(l) // from here on it is somebody else's
 	w.slot.release()
-	if hopeless {
-		return err
+	if hopeless || ends(err) {
+		return err // the lease is for nobody else: another request would be in vain
 	}
+	w.t.sched.release(l) // from here on it is somebody else's
 	if progress || err == nil {
 		w.failures = 0
 	}
 	return w.recover(ctx, err)
+}
+
+// ends reports whether an error ends all workers, since no other attempt of one of
+// them can mend it.
+func ends(err error) bool {
+	return err != nil && !errors.Is(err, errTaken) && !errors.Is(err, errSlow) && !retryable(err)
 }
 
 // recover waits out a failure that another attempt may mend, or returns it.
@@ -125,10 +131,7 @@ func (w *worker) recover(ctx context.Context, err error) error {
 	if errors.Is(err, errTaken) || errors.Is(err, errSlow) {
 		return nil
 	}
-	if !retryable(err) {
-		return err
-	}
-	if !w.t.budget.spend(w.t.landed.Load()) {
+	if ends(err) || !w.t.budget.spend(w.t.landed.Load()) {
 		return err
 	}
 	if crowded(err) {
@@ -153,7 +156,7 @@ func (w *worker) request(ctx context.Context, l *lease) error {
 	}
 	w.t.entered()
 	defer w.t.left()
-	r, err := w.t.source.again(own, asked, w.t.object.validator)
+	r, err := w.t.source.again(own, asked, w.t.precondition())
 	if err != nil {
 		cancel(nil)
 		return err
@@ -169,6 +172,16 @@ func (w *worker) request(ctx context.Context, l *lease) error {
 	defer cancel(nil)
 	r.drain()
 	return err
+}
+
+// precondition is what a later request demands of the server. Under an expected
+// digest that is nothing: copies of the object that differ only in their
+// validators are as good as one.
+func (t *transfer) precondition() validator {
+	if t.run.job.digest != "" {
+		return validator{}
+	}
+	return t.object.validator
 }
 
 // judge is judgeLater, for a URL that a redirect may have led to: where a plain

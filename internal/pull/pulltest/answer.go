@@ -15,58 +15,59 @@ import (
 
 var errCut = errors.New("the connection is cut on purpose")
 
-// write sends the answer and returns how many bytes of its body went out.
-func (x *Exchange) write(ctx context.Context, conn net.Conn, requests io.Reader) (sent int64, err error) {
+// write sends the answer, and counts the bytes of its body before they go out.
+func (x *Exchange) write(ctx context.Context, conn net.Conn, requests io.Reader) error {
 	if x.Refuse {
-		return 0, errCut
+		return errCut
 	}
 	if !x.wait(ctx) {
-		return 0, ctx.Err()
+		return ctx.Err()
 	}
 	if _, err := io.WriteString(conn, x.head()); err != nil {
-		return 0, err
+		return err
 	}
 	out := bufio.NewWriterSize(conn, 64<<10)
-	sent, err = x.send(ctx, conn, out)
+	err := x.send(ctx, conn, out)
 	if flushed := out.Flush(); err == nil {
 		err = flushed
 	}
 	if errors.Is(err, errStop) {
 		err = x.misbehave(ctx, conn, requests)
 	}
-	return sent, err
+	return err
 }
 
 // errStop ends a body where its exchange stops it.
 var errStop = errors.New("the body stops on purpose")
 
 // send writes the body.
-func (x *Exchange) send(ctx context.Context, conn net.Conn, out *bufio.Writer) (sent int64, err error) {
+func (x *Exchange) send(ctx context.Context, conn net.Conn, out *bufio.Writer) error {
 	body := x.body()
 	buf := make([]byte, 32<<10)
 	for {
+		sent := x.sent.Load()
 		if sent%pacingStep == 0 {
 			if err := x.pacing(conn); err != nil {
-				return sent, err
+				return err
 			}
 		}
 		limit := x.limit(sent, int64(len(buf)))
 		if limit == 0 {
-			return sent, errStop
+			return errStop
 		}
 		n, err := body.Read(buf[:limit])
 		if n == 0 && err == io.EOF {
-			return sent, x.end(out)
+			return x.end(out)
 		}
 		if err != nil && err != io.EOF {
-			return sent, err
+			return err
 		}
+		x.sent.Add(int64(n))
 		if err := x.piece(out, buf[:n]); err != nil {
-			return sent, err
+			return err
 		}
-		sent += int64(n)
 		if err := x.pace(ctx, out, n); err != nil {
-			return sent, err
+			return err
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // Span is a half-open range of bytes.
@@ -50,6 +51,8 @@ type Exchange struct {
 	Close          bool            // close the connection after the answer
 	Refuse         bool            // close it without one
 	Gate           <-chan struct{} // answer only once it is closed
+
+	sent atomic.Int64 // bytes of the body that went out
 }
 
 // Behaviour changes the answer to a request.
@@ -165,6 +168,36 @@ func NoHeader(name string) Behaviour { return func(x *Exchange) { x.Header.Del(n
 
 // NoRanges answers every request with the whole object.
 func NoRanges(x *Exchange) { x.Whole() }
+
+// Whole206 answers every request with the whole object as 206, and says that it
+// is complete.
+func Whole206(x *Exchange) {
+	x.Whole()
+	x.Status = http.StatusPartialContent
+	x.SetContentRange(x.Body, x.Content.Size())
+}
+
+// As200 sends what it would send as 206 with the status 200, as a proxy does that
+// knows no other.
+func As200(x *Exchange) {
+	if x.Status == http.StatusPartialContent {
+		x.Status = http.StatusOK
+	}
+}
+
+// Plain restricts behaviours to requests without Range.
+func Plain(behaviours ...Behaviour) Behaviour {
+	return When(func(x *Exchange) bool { return !x.HasRange }, behaviours...)
+}
+
+// Part answers a request without Range with the first n bytes of the object, as
+// 206.
+func Part(n int64) Behaviour {
+	return func(x *Exchange) {
+		x.Status, x.Body = http.StatusPartialContent, Span{0, n}
+		x.SetContentRange(x.Body, x.Content.Size())
+	}
+}
 
 // Frame marks the end of the body in another way.
 func Frame(framing Framing) Behaviour { return func(x *Exchange) { x.Framing = framing } }

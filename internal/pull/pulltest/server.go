@@ -47,10 +47,10 @@ type Server struct {
 
 	mu      sync.Mutex
 	open    map[net.Conn]bool
-	opened  int // connections accepted so far
-	peak    int // most connections open at once
-	numbers int // requests received so far
-	log     []Record
+	opened  int         // connections accepted so far
+	peak    int         // most connections open at once
+	numbers int         // requests received so far
+	log     []*Exchange // in no order
 }
 
 // Record is one line of the access log.
@@ -114,16 +114,20 @@ func (s *Server) Close() {
 	s.handlers.Wait()
 }
 
-// Log returns the requests answered so far, in the order in which they came.
+// Log returns the requests received so far, in the order in which they came. What
+// a client has read is in it, also where the answer is still being written.
 func (s *Server) Log() []Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	log := slices.Clone(s.log)
+	log := make([]Record, len(s.log))
+	for i, x := range s.log {
+		log[i] = x.record()
+	}
 	slices.SortFunc(log, func(a, b Record) int { return a.Number - b.Number })
 	return log
 }
 
-// BytesSent returns the body bytes of all answers.
+// BytesSent returns the body bytes of all answers so far.
 func (s *Server) BytesSent() (sum int64) {
 	for _, record := range s.Log() {
 		sum += record.Sent
@@ -181,23 +185,23 @@ func (s *Server) serve(conn net.Conn, id int) {
 			return
 		}
 		x := s.exchange(request, id)
-		sent, err := x.write(s.ctx, conn, requests)
 		s.mu.Lock()
-		s.log = append(s.log, Record{
-			Number: x.Number, Connection: id, Path: request.URL.Path, Header: recorded(request), Status: x.Status, Sent: sent,
-		})
+		s.log = append(s.log, x)
 		s.mu.Unlock()
-		if err != nil || x.Close || request.Close {
+		if err := x.write(s.ctx, conn, requests); err != nil || x.Close || request.Close {
 			return
 		}
 	}
 }
 
-// recorded is the request's header with the host, which net/http keeps apart.
-func recorded(r *http.Request) http.Header {
-	header := maps.Clone(r.Header)
-	header.Set("Host", r.Host)
-	return header
+// record is the exchange as the log has it. Its header has the host, which
+// net/http keeps apart.
+func (x *Exchange) record() Record {
+	header := maps.Clone(x.Request.Header)
+	header.Set("Host", x.Request.Host)
+	return Record{
+		Number: x.Number, Connection: x.Connection, Path: x.Request.URL.Path, Header: header, Status: x.Status, Sent: x.sent.Load(),
+	}
 }
 
 // exchange builds the correct answer and lets the behaviours change it.
