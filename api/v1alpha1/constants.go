@@ -108,3 +108,7 @@ const (
 	// since: the node waits for leave to try again, which one node gets at once.
 	ReasonCredentialsChanged = "CredentialsChanged"
 )
+
+// ReasonUnknown stands in a CloudImage's status for a reason that a node reports
+// and this manager does not know, from a newer agent perhaps, or for a missing one.
+const ReasonUnknown = "Unknown"

@@ -39,6 +39,8 @@ func adviceForPull(reason string) string {
 		return "It is tried again by itself; publish each build under a URL of its own instead of replacing the file."
 	case v1alpha1.ReasonStorageError:
 		return "It is tried again by itself; check the node's disk and its kernel log."
+	case v1alpha1.ReasonUnknown:
+		return "Look at the agent's log on that node; if the agent is newer than the manager, upgrade the manager."
 	case v1alpha1.ReasonInsufficientSpace:
 		return "Free space on the node, give its store more, or delete images; it goes on by itself."
 	case v1alpha1.ReasonCredentialsMissing:

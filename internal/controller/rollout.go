@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
 
 // defaultMaxConcurrentNodes serves an object that was stored without the default.
@@ -242,7 +244,7 @@ func brokenBy(v *imageView, forgiven int) (reason string, unhealable bool) {
 	case content != "" && ready == 0:
 		return content, true
 	case terminal-forgiven >= max(breakerFailures, limitOf(v)):
-		return cmp.Or(last, noReason), false
+		return cmp.Or(last, v1alpha1.ReasonUnknown), false
 	default:
 		return "", false
 	}

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
 )
 
 const (
@@ -17,9 +18,6 @@ const (
 	maxFailures = 10
 	// maxMessage is the longest message of a failure, in bytes.
 	maxMessage = 256
-	// noReason stands for the reason of an agent that gives none: the API server
-	// takes no status without.
-	noReason = "Unknown"
 )
 
 // summarize is the status of an image that is not being deleted: what its nodes
@@ -78,23 +76,24 @@ func failuresOf(v *imageView) []v1alpha1.NodeFailure {
 	var failures []v1alpha1.NodeFailure
 	for _, n := range failed[:min(len(failed), maxFailures)] {
 		failures = append(failures, v1alpha1.NodeFailure{
-			Node: n.node.Name, Reason: cmp.Or(n.status.Reason, noReason), Message: explain(n.status),
+			Node: n.node.Name, Reason: n.status.Reason, Message: explain(n.status),
 		})
 	}
 	return failures
 }
 
-// explain says what happened on a node and what to do about it.
+// explain says what happened on a node and what to do about it. A report may
+// hold characters that no agent writes.
 func explain(status *v1alpha1.ImageStatus) string {
-	advice := adviceFor(status.Reason)
+	advice, message := adviceFor(status.Reason), redact.Printable(status.Message)
 	if advice == "" {
-		return clip(status.Message)
+		return clip(message)
 	}
 	const separator = ". "
-	if status.Message == "" {
+	if message == "" {
 		return advice
 	}
-	return shorten(strings.TrimRight(status.Message, ".!? "), maxMessage-len(separator)-len(advice)) + separator + advice
+	return shorten(strings.TrimRight(message, ".!? "), maxMessage-len(separator)-len(advice)) + separator + advice
 }
 
 // clip shortens a message to what the API takes.

@@ -258,9 +258,17 @@ func orderIn(cache *v1alpha1.NodeImageCache, image string) *v1alpha1.AssignedIma
 	return nil
 }
 
-// statusIn finds an image in a node's report, which agents sort by name; nil as
-// well for a report that answers the orders of another machine under the same name.
+// statusIn is what is believed of a node's report of an image; nil as well for a
+// report that answers the orders of another machine under the same name.
 func statusIn(cache *v1alpha1.NodeImageCache, image string) *v1alpha1.ImageStatus {
+	if reported := reportedIn(cache, image); reported != nil {
+		return plausible(reported)
+	}
+	return nil
+}
+
+// reportedIn finds an image in a node's report, which agents sort by name.
+func reportedIn(cache *v1alpha1.NodeImageCache, image string) *v1alpha1.ImageStatus {
 	if cache.Status.NodeUID != cache.Spec.NodeUID {
 		return nil
 	}

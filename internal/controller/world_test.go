@@ -111,10 +111,10 @@ func (w *world) report(node, image string, edit func(*v1alpha1.ImageStatus)) {
 	w.t.Helper()
 	cache := w.s.Caches[node].DeepCopy()
 	cache.Status.NodeUID, cache.Status.ObservedGeneration = cache.Spec.NodeUID, cache.Generation
-	status := statusIn(cache, image)
+	status := reportedIn(cache, image)
 	if status == nil {
 		cache.Status.Images = append(cache.Status.Images, v1alpha1.ImageStatus{Name: image, State: v1alpha1.StatePending})
-		status = statusIn(cache, image)
+		status = reportedIn(cache, image)
 	}
 	if order := orderIn(cache, image); order != nil {
 		status.Revision = order.Revision
