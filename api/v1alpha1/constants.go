@@ -49,6 +49,9 @@ const (
 	ReasonRemoving = "Removing"
 	// ReasonInvalidNodeSelector: spec.nodeSelector is not a valid label selector.
 	ReasonInvalidNodeSelector = "InvalidNodeSelector"
+	// ReasonDigestDisputed: the spec gives no digest, and of those that the nodes hold
+	// none is held by the most nodes, as it can be after status.digest was lost.
+	ReasonDigestDisputed = "DigestDisputed"
 )
 
 // Reasons of a NodeImageCache's StorageReady condition, besides StorageError.

@@ -22,6 +22,8 @@ func adviceFor(reason string) string {
 		return "If it lasts, look at the log of the agent there; a node whose agent is away for a minute is not waited for."
 	case v1alpha1.ReasonInvalidNodeSelector:
 		return "Correct spec.nodeSelector."
+	case v1alpha1.ReasonDigestDisputed:
+		return "Give the right one as spec.digest; or annotate " + v1alpha1.RequestedAtAnnotation + ", and the next node to pull decides."
 	default:
 		return ""
 	}

@@ -36,9 +36,12 @@ type tally struct {
 func (m Memory) tallyOf(v *imageView, now time.Time) tally {
 	last, known := m.tallies[revisionKey{v.image.Name, v.revision}]
 	seen := tally{retry: v.latest, stalls: last.stalls}
-	failed := 0
+	failed, counted := 0, 0
 	for i := range v.nodes {
 		n := &v.nodes[i]
+		if n.stopsOthers() || v.retries(n) {
+			counted++
+		}
 		switch {
 		case n.failedTerminally(), v.retries(n):
 			failed++
@@ -46,9 +49,9 @@ func (m Memory) tallyOf(v *imageView, now time.Time) tally {
 			seen.warmed++
 		}
 	}
-	seen.forgiven = min(last.forgiven, failed)
+	seen.forgiven = min(last.forgiven, counted)
 	if known && seen.warmed > last.warmed {
-		seen.forgiven = failed
+		seen.forgiven = counted
 	}
 	switch {
 	case failed == 0:

@@ -28,9 +28,6 @@ type rollout struct {
 	retry map[string]int32
 	// tally is what was counted, for the next pass.
 	tally tally
-	// pin is the digest that the first node found, to be written into the image's
-	// status before anything else is granted; empty if there is nothing to pin.
-	pin string
 	// broken is the reason for which no further node is granted; empty if the
 	// rollout goes on.
 	broken string
@@ -52,11 +49,7 @@ func rollOut(v *imageView, m Memory, busy slotsByNode, now time.Time) rollout {
 		v.nodes[i].stalls = r.tally.stalls[v.nodes[i].node.Name]
 	}
 	held, waiting := r.keepSlots(v, m, now)
-	if v.digest == "" {
-		r.pin = mostHeldDigest(v)
-	}
-	if r.pin != "" {
-		v.disown(r.pin)
+	if v.pin != "" {
 		return r
 	}
 	if r.broken == "" {
@@ -214,9 +207,10 @@ func limitOf(v *imageView) int {
 	return max(1, limit)
 }
 
-// brokenBy is why no further node of the revision may be granted: a failure that
-// every node would see while none is ready, or too many failures besides those
-// that a later success outweighs. The first of these does not heal.
+// brokenBy is why no further node of the revision may be granted: nodes that do
+// not agree on its digest, a failure that every node would see while none is ready,
+// or too many failures besides those that a later success outweighs. The first two
+// do not heal.
 func brokenBy(v *imageView, forgiven int) (reason string, unhealable bool) {
 	ready, terminal := 0, 0
 	var content, last string
@@ -231,7 +225,7 @@ func brokenBy(v *imageView, forgiven int) (reason string, unhealable bool) {
 				last = cmp.Or(last, n.status.Reason)
 			}
 		}
-		if !n.failedTerminally() {
+		if !n.stopsOthers() {
 			continue
 		}
 		terminal++
@@ -241,6 +235,8 @@ func brokenBy(v *imageView, forgiven int) (reason string, unhealable bool) {
 		}
 	}
 	switch {
+	case len(v.split) > 0:
+		return v1alpha1.ReasonDigestDisputed, true
 	case content != "" && ready == 0:
 		return content, true
 	case terminal-forgiven >= max(breakerFailures, limitOf(v)):
@@ -250,24 +246,6 @@ func brokenBy(v *imageView, forgiven int) (reason string, unhealable bool) {
 	}
 }
 
-// mostHeldDigest is the digest that most nodes hold for the revision, the smaller
-// one among equals; empty if no node holds any.
-func mostHeldDigest(v *imageView) string {
-	votes := map[string]int{}
-	for i := range v.nodes {
-		if n := &v.nodes[i]; v.holds(n) {
-			votes[n.status.Digest]++
-		}
-	}
-	best := ""
-	for digest, count := range votes {
-		if count > votes[best] || (count == votes[best] && digest < best) {
-			best = digest
-		}
-	}
-	return best
-}
-
 // slotsByNode counts the slots of all images that a node occupies. An agent pulls
 // a few images at a time: further slots would only wait on it, while other nodes
 // have nothing to do.
@@ -275,7 +253,7 @@ type slotsByNode map[*Node]int32
 
 func (s slotsByNode) count(v *imageView) {
 	for i := range v.nodes {
-		if n := &v.nodes[i]; n.granted() && n.state != nodeReady && n.state != nodeUnavailable && !n.dormant {
+		if n := &v.nodes[i]; n.granted() && !v.holds(n) && n.state != nodeUnavailable && !n.dormant {
 			s[n.node]++
 		}
 	}

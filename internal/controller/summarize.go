@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,7 +27,7 @@ func summarize(v *imageView, r *rollout, now time.Time) v1alpha1.CloudImageStatu
 		ObservedGeneration:     v.image.Generation,
 		Revision:               v.revision,
 		LastHandledRequestedAt: clip(v.image.Annotations[v1alpha1.RequestedAtAnnotation]),
-		Digest:                 cmp.Or(v.digest, r.pin),
+		Digest:                 v.wanted(),
 		Nodes:                  countNodes(v),
 		Failures:               failuresOf(v),
 	}

@@ -98,7 +98,7 @@ func (w *world) settle() {
 	w.t.Helper()
 	for range 20 {
 		w.pass()
-		pinned := slices.ContainsFunc(w.plan.rollouts, func(r rollout) bool { return r.pin != "" })
+		pinned := slices.ContainsFunc(w.plan.views, func(v imageView) bool { return v.pin != "" })
 		if len(w.plan.Create)+len(w.plan.Update)+len(w.plan.Replace)+len(w.plan.DropFinalizer) == 0 && !pinned {
 			return
 		}
