@@ -216,12 +216,13 @@ func (n *nodeView) stopsOthers() bool {
 	return n.failedTerminally() && n.granted()
 }
 
-// retry is the retry that a node was ordered to make, or made; 0 for none.
+// retry is the retry that a node was ordered to make or, without an order, says
+// that it made; 0 for none.
 func (n *nodeView) retry() int32 {
 	if n.order == nil {
 		return n.tried
 	}
-	return max(n.order.Retry, n.tried)
+	return n.order.Retry
 }
 
 // retries tells whether a node was let try again, and neither succeeded nor failed
