@@ -26,9 +26,9 @@ type tally struct {
 	// failure, is known.
 	retry int32
 	since time.Time
-	// stalls counts, by node, how often it lost its slot without a new byte. It is
-	// never written to: a new count is a new map.
-	stalls map[string]int32
+	// stalls counts, by node, how often it lost its slot without enough new bytes. It
+	// is never written to: a new count is a new map.
+	stalls map[string]int64
 }
 
 // tallyOf counts a revision again. A success after failures forgives them: the
@@ -63,13 +63,13 @@ func (m Memory) tallyOf(v *imageView, now time.Time) tally {
 	return seen
 }
 
-// stalled counts one more stall of a node.
-func (t tally) stalled(node string) map[string]int32 {
+// stalled counts more stalls of a node.
+func (t tally) stalled(node string, more int64) map[string]int64 {
 	stalls := maps.Clone(t.stalls)
 	if stalls == nil {
-		stalls = map[string]int32{}
+		stalls = map[string]int64{}
 	}
-	stalls[node]++
+	stalls[node] += more
 	return stalls
 }
 

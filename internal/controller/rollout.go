@@ -19,6 +19,10 @@ const defaultMaxConcurrentNodes = 10
 // rollout, however small the limit is.
 const breakerFailures = 3
 
+// mostBehind is how far a node is put back in the order of turns at once: about as
+// many attempts as one that waits makes in an hour and a half.
+const mostBehind = 100
+
 // rollout is what is decided for one image in one pass.
 type rollout struct {
 	// pull are the nodes, by name, that are to have the action Pull.
@@ -76,10 +80,10 @@ func rollOut(v *imageView, m Memory, busy slotsByNode, now time.Time) rollout {
 			r.grant(v, next)
 			busy[next.node]++
 			free--
-		case len(waiting) > 0 && waiting[0].attempts() > next.attempts():
+		case len(waiting) > 0 && waiting[0].yieldsTo(next):
 			// The slot is free in the next pass, once the order to hold is written:
 			// handing it over at once would let both pull for a moment.
-			delete(r.pull, waiting[0].node.Name)
+			r.yield(waiting[0], next)
 			waiting = waiting[1:]
 		default:
 			return r
@@ -139,10 +143,11 @@ func (r *rollout) keepSlots(v *imageView, m Memory, now time.Time) (held int, wa
 			held++
 			continue
 		case !n.waits() && r.stalled(v, n, m, now):
-			r.tally.stalls = r.tally.stalled(n.node.Name)
+			r.tally.stalls = r.tally.stalled(n.node.Name, 1)
 			held++ // as above
 			continue
 		case n.waits():
+			n.overdue = r.stalled(v, n, m, now)
 			waiting = append(waiting, n)
 		}
 		r.pull[n.node.Name] = true
@@ -151,20 +156,41 @@ func (r *rollout) keepSlots(v *imageView, m Memory, now time.Time) (held int, wa
 			r.wake(at)
 		}
 	}
-	slices.SortStableFunc(waiting, func(a, b *nodeView) int { return cmp.Compare(b.attempts(), a.attempts()) })
+	slices.SortStableFunc(waiting, func(a, b *nodeView) int {
+		switch {
+		case a.overdue == b.overdue:
+			return cmp.Compare(b.attempts(), a.attempts())
+		case a.overdue:
+			return -1
+		default:
+			return 1
+		}
+	})
 	return held, waiting
 }
 
-func (r *rollout) stalled(v *imageView, n *nodeView, m Memory, now time.Time) bool {
-	patience := stalledAfter
-	if v.digest == "" {
-		patience = firstStalledAfter
+// yield takes a node's slot back. One that had waited for long has its next turn
+// after that of the node it yields to, within reason: that one may report anything.
+func (r *rollout) yield(n, next *nodeView) {
+	delete(r.pull, n.node.Name)
+	if behind := next.attempts() - n.attempts() + 1; n.overdue && behind > 0 {
+		r.tally.stalls = r.tally.stalled(n.node.Name, min(behind, mostBehind))
 	}
+}
+
+// yieldsTo tells whether a node that only waits gives its slot to another one: if
+// that tried less often, by what both report, or after waiting for long, whatever
+// they report.
+func (n *nodeView) yieldsTo(next *nodeView) bool {
+	return n.overdue || n.attempts() > next.attempts()
+}
+
+func (r *rollout) stalled(v *imageView, n *nodeView, m Memory, now time.Time) bool {
 	since, ok := m.progressSince(n.node.Name, v.image.Name)
 	if !ok {
 		since = now
 	}
-	at := since.Add(patience)
+	at := since.Add(patience(v.digest))
 	if now.Before(at) {
 		r.wake(at)
 		return false
@@ -280,12 +306,17 @@ func byTurn(a, b *nodeView) int {
 	return cmp.Or(cmp.Compare(a.attempts(), b.attempts()), cmp.Compare(a.slots, b.slots), compareTurn(a.node.Name, b.node.Name))
 }
 
-// attempts are the pulls that the node began, and the slots that it made no use of.
+// attempts are the pulls that the node began, at least one if it failed, and the
+// slots that it made no use of.
 func (n *nodeView) attempts() int64 {
-	if n.status == nil {
-		return int64(n.stalls)
+	switch {
+	case n.status == nil:
+		return n.stalls
+	case n.state == nodeFailed:
+		return max(1, int64(n.status.Attempts)) + n.stalls
+	default:
+		return int64(n.status.Attempts) + n.stalls
 	}
-	return int64(n.status.Attempts) + int64(n.stalls)
 }
 
 func compareTurn(a, b string) int {

@@ -57,8 +57,11 @@ type nodeView struct {
 	tried int32
 	// outdated: the node pulls another revision, in a slot, until it gets new orders.
 	outdated bool
-	// stalls is how often the node lost its slot without a new byte.
-	stalls int32
+	// stalls is how often the node lost its slot without enough new bytes, or more
+	// where it has to go behind others.
+	stalls int64
+	// overdue: the node has a slot, and waited in it for as long as a pull may stall.
+	overdue bool
 	// slots are those of all images that the node occupies; known of candidates.
 	slots int32
 	// dormant: the last attempt failed terminally, and the node waits for leave to
