@@ -114,47 +114,6 @@ func shorten(message string, most int) string {
 	return message[:cut] + ellipsis
 }
 
-// describeBytes says what the image is, from any node that holds it; while none
-// does, what was known of the same revision stays.
-func describeBytes(status *v1alpha1.CloudImageStatus, v *imageView) {
-	if old := &v.image.Status; old.Revision == v.revision {
-		status.SizeBytes, status.Format, status.VirtualSizeBytes = old.SizeBytes, old.Format, old.VirtualSizeBytes
-	}
-	for i := range v.nodes {
-		if n := &v.nodes[i]; n.state == nodeReady {
-			status.SizeBytes, status.Format = n.status.SizeBytes, n.status.Format
-			status.VirtualSizeBytes = n.status.VirtualSizeBytes
-			return
-		}
-	}
-}
-
-// describeThroughput is over the last pulls of the nodes that are ready. A node
-// that adopted its bytes pulled nothing and does not count.
-func describeThroughput(status *v1alpha1.CloudImageStatus, v *imageView) {
-	var rates v1alpha1.Throughput
-	var sum, count int64
-	for i := range v.nodes {
-		n := &v.nodes[i]
-		if n.state != nodeReady || n.status.AverageBytesPerSecond <= 0 {
-			continue
-		}
-		rate := n.status.AverageBytesPerSecond
-		if count == 0 || rate < rates.Min {
-			rates.Min = rate
-		}
-		rates.Max = max(rates.Max, rate)
-		sum += rate
-		count++
-	}
-	if count == 0 {
-		return
-	}
-	rates.Mean = sum / count
-	status.ThroughputBytesPerSecond = &rates
-	status.Throughput = formatRate(rates.Mean)
-}
-
 // formatRate writes bytes per second in binary units, as "412 MiB/s".
 func formatRate(rate int64) string {
 	units := []string{"B/s", "KiB/s", "MiB/s", "GiB/s", "TiB/s"}
