@@ -29,6 +29,16 @@ func adviceFor(reason string) string {
 	}
 }
 
+// adviceOnPull is the same for a pull of an image that failed: what a digest is
+// compared with depends on whose it is.
+func adviceOnPull(image *v1alpha1.CloudImage, reason string) string {
+	if reason == v1alpha1.ReasonDigestMismatch && image.Spec.Digest == "" {
+		return "The URL serves a newer build than the fleet holds: annotate " + v1alpha1.RequestedAtAnnotation +
+			" to take it, or name a URL that keeps the old one."
+	}
+	return adviceForPull(reason)
+}
+
 func adviceForPull(reason string) string {
 	switch reason {
 	case v1alpha1.ReasonSourceUnavailable:

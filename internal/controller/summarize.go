@@ -75,7 +75,7 @@ func failuresOf(v *imageView) []v1alpha1.NodeFailure {
 	var failures []v1alpha1.NodeFailure
 	for _, n := range failed[:min(len(failed), maxFailures)] {
 		failures = append(failures, v1alpha1.NodeFailure{
-			Node: n.node.Name, Reason: n.status.Reason, Message: explain(n.status),
+			Node: n.node.Name, Reason: n.status.Reason, Message: explain(v.image, n.status),
 		})
 	}
 	return failures
@@ -83,8 +83,8 @@ func failuresOf(v *imageView) []v1alpha1.NodeFailure {
 
 // explain says what happened on a node and what to do about it. A report may
 // hold characters that no agent writes.
-func explain(status *v1alpha1.ImageStatus) string {
-	advice, message := adviceFor(status.Reason), redact.Printable(status.Message)
+func explain(image *v1alpha1.CloudImage, status *v1alpha1.ImageStatus) string {
+	advice, message := adviceOnPull(image, status.Reason), redact.Printable(status.Message)
 	if advice == "" {
 		return clip(message)
 	}
