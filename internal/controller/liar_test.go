@@ -88,6 +88,40 @@ func TestWaitingLiarAndHonestNodesThatWait(t *testing.T) {
 	}
 }
 
+// TestLiarTakesNoRetryOfOthers: one failed node always wants the next attempt for itself.
+func TestLiarTakesNoRetryOfOthers(t *testing.T) {
+	t.Parallel()
+	for name, lie := range map[string]func(s *v1alpha1.ImageStatus){
+		"the Secret changed":              func(s *v1alpha1.ImageStatus) { s.Reason = v1alpha1.ReasonCredentialsChanged },
+		"the Secret changed, never tried": func(s *v1alpha1.ImageStatus) { s.Reason, s.Retry, s.Attempts = v1alpha1.ReasonCredentialsChanged, 0, 0 },
+		"never tried": func(s *v1alpha1.ImageStatus) {
+			s.Reason, s.Retry, s.Attempts = v1alpha1.ReasonNotFound, 0, math.MinInt32
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, _ := broken(t, 3, v1alpha1.ReasonNotFound)
+			liar, tries := "node-000", map[string]int{}
+			for range 5 * 60 {
+				for _, node := range w.retrying("debian") {
+					if tries[node]++; node != liar {
+						w.report(node, "debian", failed(v1alpha1.ReasonNotFound))
+					}
+				}
+				w.report(liar, "debian", failed(v1alpha1.ReasonNotFound))
+				lie(reportedIn(w.s.Caches[liar], "debian"))
+				w.settle()
+				w.now = w.now.Add(time.Minute)
+			}
+			for _, node := range []string{"node-001", "node-002"} {
+				if tries[node] == 0 {
+					t.Errorf("%s never tried again, while %s did: %v", node, liar, tries)
+				}
+			}
+		})
+	}
+}
+
 // TestEnoughToKeepASlot tables how many bytes a node needs in ten minutes, or in five while no digest is known.
 func TestEnoughToKeepASlot(t *testing.T) {
 	t.Parallel()

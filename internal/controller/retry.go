@@ -118,14 +118,15 @@ func (r *rollout) nextProbe(v *imageView, now time.Time) *nodeView {
 	return next
 }
 
-// triesBefore orders the nodes that may try again: those that know of a change
-// first, then those that were let try least often, then by their turn.
+// triesBefore orders the nodes that may try again: those whose last retry was
+// ordered longest ago, whatever they report, then those that know of a change, then
+// by their turn.
 func triesBefore(a, b *nodeView) bool {
 	switch {
+	case a.retry() != b.retry():
+		return a.retry() < b.retry()
 	case a.sawChange() != b.sawChange():
 		return a.sawChange()
-	case a.tried != b.tried:
-		return a.tried < b.tried
 	default:
 		return byTurn(a, b) < 0
 	}
