@@ -237,6 +237,10 @@ type Throughput struct {
 	// mean over the nodes.
 	// +optional
 	Mean int64 `json:"mean"`
+	// median over the nodes, the lower one of two in the middle: unlike the mean, it
+	// is not moved by a single node that is far from the others, or lies.
+	// +optional
+	Median int64 `json:"median,omitempty"`
 	// min is the slowest node's.
 	// +optional
 	Min int64 `json:"min"`

@@ -49,6 +49,9 @@ const (
 	ReasonRemoving = "Removing"
 	// ReasonInvalidNodeSelector: spec.nodeSelector is not a valid label selector.
 	ReasonInvalidNodeSelector = "InvalidNodeSelector"
+	// ReasonDigestDisputed: the spec gives no digest, and of those that the nodes hold
+	// none is held by the most nodes, as it can be after status.digest was lost.
+	ReasonDigestDisputed = "DigestDisputed"
 )
 
 // Reasons of a NodeImageCache's StorageReady condition, besides StorageError.
@@ -111,3 +114,7 @@ const (
 	// since: the node waits for leave to try again, which one node gets at once.
 	ReasonCredentialsChanged = "CredentialsChanged"
 )
+
+// ReasonUnknown stands in a CloudImage's status for a reason that a node reports
+// and this manager does not know, from a newer agent perhaps, or for a missing one.
+const ReasonUnknown = "Unknown"

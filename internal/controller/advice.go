@@ -24,9 +24,21 @@ func adviceFor(reason string) string {
 		return "End the process that the message names, or mount only the store's folders blobs and images into it."
 	case v1alpha1.ReasonInvalidNodeSelector:
 		return "Correct spec.nodeSelector."
+	case v1alpha1.ReasonDigestDisputed:
+		return "Give the right one as spec.digest; or annotate " + v1alpha1.RequestedAtAnnotation + ", and the next node to pull decides."
 	default:
 		return ""
 	}
+}
+
+// adviceOnPull is the same for a pull of an image that failed: what a digest is
+// compared with depends on whose it is.
+func adviceOnPull(image *v1alpha1.CloudImage, reason string) string {
+	if reason == v1alpha1.ReasonDigestMismatch && image.Spec.Digest == "" {
+		return "The URL serves a newer build than the fleet holds: annotate " + v1alpha1.RequestedAtAnnotation +
+			" to take it, or name a URL that keeps the old one."
+	}
+	return adviceForPull(reason)
 }
 
 func adviceForPull(reason string) string {
@@ -41,6 +53,8 @@ func adviceForPull(reason string) string {
 		return "It is tried again by itself; publish each build under a URL of its own instead of replacing the file."
 	case v1alpha1.ReasonStorageError:
 		return "It is tried again by itself; check the node's disk and its kernel log."
+	case v1alpha1.ReasonUnknown:
+		return "Look at the agent's log on that node; if the agent is newer than the manager, upgrade the manager."
 	case v1alpha1.ReasonInsufficientSpace:
 		return "Free space on the node, give its store more, or delete images; it goes on by itself."
 	case v1alpha1.ReasonCredentialsMissing:

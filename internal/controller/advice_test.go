@@ -83,6 +83,26 @@ func TestFailuresNameTheNodeAndTheNextStep(t *testing.T) {
 	}
 }
 
+// TestNewerBuild: without spec.digest there is none to compare, and the file behind the URL has changed.
+func TestNewerBuild(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	image := w.apply("debian", func(i *v1alpha1.CloudImage) { i.Spec.Digest = "" })
+	w.settle()
+	w.report(w.granted("debian")[0], "debian", ready(digestA))
+	w.settle()
+	w.report(w.granted("debian")[0], "debian", failed(v1alpha1.ReasonDigestMismatch))
+	w.settle()
+	for _, message := range []string{image.Status.Failures[0].Message, readyOf(&image.Status).Message} {
+		if strings.Contains(message, "spec.digest") || !strings.Contains(message, "serves a newer build than the fleet holds: annotate "+v1alpha1.RequestedAtAnnotation) {
+			t.Errorf("the message is %q", message)
+		}
+	}
+	if advice := adviceOnPull(image, v1alpha1.ReasonDigestMismatch); len(advice) > 150 {
+		t.Errorf("the advice has %d bytes", len(advice))
+	}
+}
+
 // TestConditionsNameANodeAndTheNextStep is for what is no failure of one node.
 func TestConditionsNameANodeAndTheNextStep(t *testing.T) {
 	t.Parallel()

@@ -33,6 +33,8 @@ func judge(v *imageView, r *rollout, status *v1alpha1.CloudImageStatus) verdict 
 	case v.matched == 0:
 		return verdict{ready: metav1.ConditionTrue, reason: v1alpha1.ReasonNoNodes,
 			message: "spec.nodeSelector matches no node. " + adviceFor(v1alpha1.ReasonNoNodes)}
+	case len(v.split) > 0:
+		return stalled(v1alpha1.ReasonDigestDisputed, v.dispute())
 	case available > 0 && counts.Ready == available, warmedBefore(v) && counts.Ready > 0:
 		return verdict{ready: metav1.ConditionTrue, reason: v1alpha1.ReasonWarmed, message: progressText(v, counts)}
 	case v.image.Spec.Suspend:

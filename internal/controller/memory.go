@@ -13,11 +13,14 @@ const (
 	// unavailableAfter is how long a node may be without a ready agent before it
 	// counts as unavailable: longer than an agent's rolling update takes.
 	unavailableAfter = 60 * time.Second
-	// stalledAfter is how long a granted node keeps its slot without a new byte.
+	// stalledAfter is how long a granted node keeps its slot without keepsSlot more bytes.
 	stalledAfter = 10 * time.Minute
-	// firstStalledAfter is the same for the one node that finds the digest: all
-	// others wait for it.
+	// firstStalledAfter is the same for the one node that finds the digest, with half
+	// the bytes: all others wait for it.
 	firstStalledAfter = 5 * time.Minute
+	// keepsSlot is how many bytes a node has to get in stalledAfter, 1 MiB: less than
+	// that holds others up for days. It is less where the pull's own limit is.
+	keepsSlot = 1 << 20
 	// youngFor bounds how long an image that waits for its finalizer holds removals up.
 	youngFor = time.Minute
 )
@@ -38,7 +41,8 @@ type Memory struct {
 
 type pullKey struct{ node, image string }
 
-// progress is the most bytes that a pull of a revision was seen to have, and since when.
+// progress is how many bytes a pull of a revision had when it last had enough new
+// ones to keep its slot, and since when.
 type progress struct {
 	revision string
 	retry    int32
@@ -124,11 +128,30 @@ func (m Memory) progressOf(key pullKey, order *v1alpha1.AssignedImage, status *v
 		seen.repair = m.wasReady(key, order.Revision)
 		return seen
 	}
-	if last.bytes >= seen.bytes && last.retry == seen.retry {
+	if seen.bytes < last.bytes+enough(order) && last.retry == seen.retry {
 		return last
 	}
 	seen.repair = last.repair
 	return seen
+}
+
+// patience is how long a pull may go without enough new bytes: shorter while no
+// digest is known.
+func patience(digest string) time.Duration {
+	if digest == "" {
+		return firstStalledAfter
+	}
+	return stalledAfter
+}
+
+// enough is how many new bytes a pull needs within its patience to keep its slot,
+// at least 1: half of what its own limit lets through, but no more than keepsSlot.
+func enough(order *v1alpha1.AssignedImage) int64 {
+	bytes := int64(keepsSlot)
+	if limit := order.Download.MaxBytesPerSecond; limit != nil {
+		bytes = min(bytes, min(limit.Value(), keepsSlot)*int64(stalledAfter/time.Second)/2)
+	}
+	return max(1, bytes*int64(patience(order.Digest))/int64(stalledAfter))
 }
 
 // wasReady tells whether a node held a revision at the last look.

@@ -63,6 +63,7 @@ func (m *ManagerMetrics) showZeros() {
 			m.stops.WithLabelValues(reason)
 		}
 	}
+	m.stops.WithLabelValues(v1alpha1.ReasonDigestDisputed)
 	for _, resource := range []string{"cloudimages", "cloudimages/status", "nodeimagecaches", "nodes"} {
 		for _, result := range []string{"success", "conflict", "error"} {
 			m.writeSeconds.WithLabelValues(resource, result)

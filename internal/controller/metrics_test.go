@@ -117,7 +117,7 @@ func TestCountersStartAtZero(t *testing.T) {
 		}
 	}
 	want := map[string]int{
-		"cloudimage_pulls_total": 17, "cloudimage_retries_total": 8, "cloudimage_rollout_stops_total": 7,
+		"cloudimage_pulls_total": 17, "cloudimage_retries_total": 8, "cloudimage_rollout_stops_total": 8,
 		"cloudimage_write_duration_seconds": 12,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -42,7 +42,7 @@ func TestOnlyNumbersWait(t *testing.T) {
 			if due := p.due(image, next, now); due != now {
 				t.Errorf("the first one waits until %s", due)
 			}
-			p.wrote(image, now)
+			p.wrote(image, &image.Status, now)
 			want := now.Add(time.Second)
 			if tt.waits {
 				want = now.Add(statusRest)
@@ -51,7 +51,7 @@ func TestOnlyNumbersWait(t *testing.T) {
 				t.Errorf("due at %s, want %s", due, want)
 			}
 			other := &v1alpha1.CloudImage{ObjectMeta: metav1.ObjectMeta{UID: "other"}}
-			p.wrote(other, now.Add(statusRest))
+			p.wrote(other, &other.Status, now.Add(newsBurst*newsEvery))
 			if len(p) != 1 {
 				t.Errorf("%d images are remembered", len(p))
 			}

@@ -66,6 +66,7 @@ func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 			continue
 		}
 		view := viewImage(image, s, m, now)
+		view.elect()
 		view.settle()
 		busy.count(&view)
 		p.views = append(p.views, view)

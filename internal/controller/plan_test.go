@@ -538,7 +538,7 @@ func TestReportsOfOneNodeCannotStopTheImage(t *testing.T) {
 		t.Fatal("nobody was granted")
 	}
 	liar := w.granted("debian")[0]
-	statusIn(w.s.Caches[liar], "debian").Retry = math.MaxInt32
+	reportedIn(w.s.Caches[liar], "debian").Retry = math.MaxInt32
 	w.settle()
 	for _, failure := range image.Status.Failures {
 		if failure.Reason == "" {

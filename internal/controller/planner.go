@@ -46,6 +46,7 @@ type Planner struct {
 	memory   Memory
 	written  *assumed
 	statuses pace
+	failures failureEvents
 	// writtenTo is the node whose orders a pass wrote last before its time was up;
 	// empty if it wrote all.
 	writtenTo string
@@ -225,7 +226,7 @@ func (p *Planner) writeStatuses(ctx context.Context, plan *Plan, s Snapshot) (la
 			later = earliest(later, due)
 			return
 		}
-		p.statuses.wrote(image, now)
+		p.statuses.wrote(image, &status, now)
 		group.Go(func() error {
 			err := p.writeStatus(ctx, image, status)
 			mu.Lock()
@@ -258,6 +259,9 @@ func (p *Planner) writeStatus(ctx context.Context, image *v1alpha1.CloudImage, s
 		return fmt.Errorf("status of cloud image %s: %w", image.Name, err)
 	}
 	for _, t := range transitions(&image.Status, &status) {
+		if t.node != "" && !p.failures.tell(image.UID, t.node, p.Now()) {
+			continue
+		}
 		p.Events.Eventf(updated, nil, t.kind, t.reason, t.action, "%s", t.message)
 		log.FromContext(ctx).Info("cloud image changed", "cloudImage", image.Name, "reason", t.reason, "message", t.message)
 	}

@@ -26,9 +26,9 @@ type tally struct {
 	// failure, is known.
 	retry int32
 	since time.Time
-	// stalls counts, by node, how often it lost its slot without a new byte. It is
-	// never written to: a new count is a new map.
-	stalls map[string]int32
+	// stalls counts, by node, how often it lost its slot without enough new bytes. It
+	// is never written to: a new count is a new map.
+	stalls map[string]int64
 }
 
 // tallyOf counts a revision again. A success after failures forgives them: the
@@ -36,9 +36,12 @@ type tally struct {
 func (m Memory) tallyOf(v *imageView, now time.Time) tally {
 	last, known := m.tallies[revisionKey{v.image.Name, v.revision}]
 	seen := tally{retry: v.latest, stalls: last.stalls}
-	failed := 0
+	failed, counted := 0, 0
 	for i := range v.nodes {
 		n := &v.nodes[i]
+		if n.stopsOthers() || v.retries(n) {
+			counted++
+		}
 		switch {
 		case n.failedTerminally(), v.retries(n):
 			failed++
@@ -46,9 +49,9 @@ func (m Memory) tallyOf(v *imageView, now time.Time) tally {
 			seen.warmed++
 		}
 	}
-	seen.forgiven = min(last.forgiven, failed)
+	seen.forgiven = min(last.forgiven, counted)
 	if known && seen.warmed > last.warmed {
-		seen.forgiven = failed
+		seen.forgiven = counted
 	}
 	switch {
 	case failed == 0:
@@ -60,13 +63,13 @@ func (m Memory) tallyOf(v *imageView, now time.Time) tally {
 	return seen
 }
 
-// stalled counts one more stall of a node.
-func (t tally) stalled(node string) map[string]int32 {
+// stalled counts more stalls of a node.
+func (t tally) stalled(node string, more int64) map[string]int64 {
 	stalls := maps.Clone(t.stalls)
 	if stalls == nil {
-		stalls = map[string]int32{}
+		stalls = map[string]int64{}
 	}
-	stalls[node]++
+	stalls[node] += more
 	return stalls
 }
 
@@ -115,14 +118,15 @@ func (r *rollout) nextProbe(v *imageView, now time.Time) *nodeView {
 	return next
 }
 
-// triesBefore orders the nodes that may try again: those that know of a change
-// first, then those that were let try least often, then by their turn.
+// triesBefore orders the nodes that may try again: those whose last retry was
+// ordered longest ago, whatever they report, then those that know of a change, then
+// by their turn.
 func triesBefore(a, b *nodeView) bool {
 	switch {
+	case a.retry() != b.retry():
+		return a.retry() < b.retry()
 	case a.sawChange() != b.sawChange():
 		return a.sawChange()
-	case a.tried != b.tried:
-		return a.tried < b.tried
 	default:
 		return byTurn(a, b) < 0
 	}

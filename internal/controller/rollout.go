@@ -2,12 +2,12 @@ package controller
 
 import (
 	"cmp"
-	"hash/fnv"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
 
 // defaultMaxConcurrentNodes serves an object that was stored without the default.
@@ -26,9 +26,6 @@ type rollout struct {
 	retry map[string]int32
 	// tally is what was counted, for the next pass.
 	tally tally
-	// pin is the digest that the first node found, to be written into the image's
-	// status before anything else is granted; empty if there is nothing to pin.
-	pin string
 	// broken is the reason for which no further node is granted; empty if the
 	// rollout goes on.
 	broken string
@@ -50,11 +47,7 @@ func rollOut(v *imageView, m Memory, busy slotsByNode, now time.Time) rollout {
 		v.nodes[i].stalls = r.tally.stalls[v.nodes[i].node.Name]
 	}
 	held, waiting := r.keepSlots(v, m, now)
-	if v.digest == "" {
-		r.pin = mostHeldDigest(v)
-	}
-	if r.pin != "" {
-		v.disown(r.pin)
+	if v.pin != "" {
 		return r
 	}
 	if r.broken == "" {
@@ -81,10 +74,10 @@ func rollOut(v *imageView, m Memory, busy slotsByNode, now time.Time) rollout {
 			r.grant(v, next)
 			busy[next.node]++
 			free--
-		case len(waiting) > 0 && waiting[0].attempts() > next.attempts():
+		case len(waiting) > 0 && waiting[0].yieldsTo(next):
 			// The slot is free in the next pass, once the order to hold is written:
 			// handing it over at once would let both pull for a moment.
-			delete(r.pull, waiting[0].node.Name)
+			r.yield(waiting[0], next)
 			waiting = waiting[1:]
 		default:
 			return r
@@ -144,10 +137,11 @@ func (r *rollout) keepSlots(v *imageView, m Memory, now time.Time) (held int, wa
 			held++
 			continue
 		case !n.waits() && r.stalled(v, n, m, now):
-			r.tally.stalls = r.tally.stalled(n.node.Name)
+			r.tally.stalls = r.tally.stalled(n.node.Name, 1)
 			held++ // as above
 			continue
 		case n.waits():
+			n.overdue = r.stalled(v, n, m, now)
 			waiting = append(waiting, n)
 		}
 		r.pull[n.node.Name] = true
@@ -156,20 +150,25 @@ func (r *rollout) keepSlots(v *imageView, m Memory, now time.Time) (held int, wa
 			r.wake(at)
 		}
 	}
-	slices.SortStableFunc(waiting, func(a, b *nodeView) int { return cmp.Compare(b.attempts(), a.attempts()) })
+	slices.SortStableFunc(waiting, func(a, b *nodeView) int {
+		switch {
+		case a.overdue == b.overdue:
+			return cmp.Compare(b.attempts(), a.attempts())
+		case a.overdue:
+			return -1
+		default:
+			return 1
+		}
+	})
 	return held, waiting
 }
 
 func (r *rollout) stalled(v *imageView, n *nodeView, m Memory, now time.Time) bool {
-	patience := stalledAfter
-	if v.digest == "" {
-		patience = firstStalledAfter
-	}
 	since, ok := m.progressSince(n.node.Name, v.image.Name)
 	if !ok {
 		since = now
 	}
-	at := since.Add(patience)
+	at := since.Add(patience(v.digest))
 	if now.Before(at) {
 		r.wake(at)
 		return false
@@ -212,9 +211,10 @@ func limitOf(v *imageView) int {
 	return max(1, limit)
 }
 
-// brokenBy is why no further node of the revision may be granted: a failure that
-// every node would see while none is ready, or too many failures besides those
-// that a later success outweighs. The first of these does not heal.
+// brokenBy is why no further node of the revision may be granted: nodes that do
+// not agree on its digest, a failure that every node would see while none is ready,
+// or too many failures besides those that a later success outweighs. The first two
+// do not heal.
 func brokenBy(v *imageView, forgiven int) (reason string, unhealable bool) {
 	ready, terminal := 0, 0
 	var content, last string
@@ -229,7 +229,7 @@ func brokenBy(v *imageView, forgiven int) (reason string, unhealable bool) {
 				last = cmp.Or(last, n.status.Reason)
 			}
 		}
-		if !n.failedTerminally() {
+		if !n.stopsOthers() {
 			continue
 		}
 		terminal++
@@ -239,87 +239,13 @@ func brokenBy(v *imageView, forgiven int) (reason string, unhealable bool) {
 		}
 	}
 	switch {
+	case len(v.split) > 0:
+		return v1alpha1.ReasonDigestDisputed, true
 	case content != "" && ready == 0:
 		return content, true
 	case terminal-forgiven >= max(breakerFailures, limitOf(v)):
-		return cmp.Or(last, noReason), false
+		return cmp.Or(last, v1alpha1.ReasonUnknown), false
 	default:
 		return "", false
 	}
-}
-
-// mostHeldDigest is the digest that most nodes hold for the revision, the smaller
-// one among equals; empty if no node holds any.
-func mostHeldDigest(v *imageView) string {
-	votes := map[string]int{}
-	for i := range v.nodes {
-		if n := &v.nodes[i]; v.holds(n) {
-			votes[n.status.Digest]++
-		}
-	}
-	best := ""
-	for digest, count := range votes {
-		if count > votes[best] || (count == votes[best] && digest < best) {
-			best = digest
-		}
-	}
-	return best
-}
-
-// slotsByNode counts the slots of all images that a node occupies. An agent pulls
-// a few images at a time: further slots would only wait on it, while other nodes
-// have nothing to do.
-type slotsByNode map[*Node]int32
-
-func (s slotsByNode) count(v *imageView) {
-	for i := range v.nodes {
-		if n := &v.nodes[i]; n.granted() && n.state != nodeReady && n.state != nodeUnavailable && !n.dormant {
-			s[n.node]++
-		}
-	}
-}
-
-// candidates are the nodes that may be granted a slot, in the order of their
-// turn: those that tried least first, then those with the fewest slots, then
-// pseudo-random, but among equals the same for every image and after every restart.
-func candidates(v *imageView, busy slotsByNode) []*nodeView {
-	var found []*nodeView
-	for i := range v.nodes {
-		n := &v.nodes[i]
-		waits := !n.granted() || n.dormant
-		if n.node.AgentReady && waits && n.state != nodeReady && !n.ended && !n.leftOut {
-			n.slots = busy[n.node]
-			found = append(found, n)
-		}
-	}
-	slices.SortFunc(found, byTurn)
-	return found
-}
-
-func byTurn(a, b *nodeView) int {
-	return cmp.Or(cmp.Compare(a.attempts(), b.attempts()), cmp.Compare(a.slots, b.slots), compareTurn(a.node.Name, b.node.Name))
-}
-
-// attempts are the pulls that the node began, and the slots that it made no use of.
-func (n *nodeView) attempts() int64 {
-	if n.status == nil {
-		return int64(n.stalls)
-	}
-	return int64(n.status.Attempts) + int64(n.stalls)
-}
-
-func compareTurn(a, b string) int {
-	if ha, hb := turn(a), turn(b); ha != hb {
-		if ha < hb {
-			return -1
-		}
-		return 1
-	}
-	return strings.Compare(a, b)
-}
-
-func turn(node string) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(node)) // a hash never fails to write
-	return h.Sum64()
 }

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
 )
 
 const (
@@ -17,9 +17,6 @@ const (
 	maxFailures = 10
 	// maxMessage is the longest message of a failure, in bytes.
 	maxMessage = 256
-	// noReason stands for the reason of an agent that gives none: the API server
-	// takes no status without.
-	noReason = "Unknown"
 )
 
 // summarize is the status of an image that is not being deleted: what its nodes
@@ -30,7 +27,7 @@ func summarize(v *imageView, r *rollout, now time.Time) v1alpha1.CloudImageStatu
 		ObservedGeneration:     v.image.Generation,
 		Revision:               v.revision,
 		LastHandledRequestedAt: clip(v.image.Annotations[v1alpha1.RequestedAtAnnotation]),
-		Digest:                 cmp.Or(v.digest, r.pin),
+		Digest:                 v.wanted(),
 		Nodes:                  countNodes(v),
 		Failures:               failuresOf(v),
 	}
@@ -78,23 +75,24 @@ func failuresOf(v *imageView) []v1alpha1.NodeFailure {
 	var failures []v1alpha1.NodeFailure
 	for _, n := range failed[:min(len(failed), maxFailures)] {
 		failures = append(failures, v1alpha1.NodeFailure{
-			Node: n.node.Name, Reason: cmp.Or(n.status.Reason, noReason), Message: explain(n.status),
+			Node: n.node.Name, Reason: n.status.Reason, Message: explain(v.image, n.status),
 		})
 	}
 	return failures
 }
 
-// explain says what happened on a node and what to do about it.
-func explain(status *v1alpha1.ImageStatus) string {
-	advice := adviceFor(status.Reason)
+// explain says what happened on a node and what to do about it. A report may
+// hold characters that no agent writes.
+func explain(image *v1alpha1.CloudImage, status *v1alpha1.ImageStatus) string {
+	advice, message := adviceOnPull(image, status.Reason), redact.Printable(status.Message)
 	if advice == "" {
-		return clip(status.Message)
+		return clip(message)
 	}
 	const separator = ". "
-	if status.Message == "" {
+	if message == "" {
 		return advice
 	}
-	return shorten(strings.TrimRight(status.Message, ".!? "), maxMessage-len(separator)-len(advice)) + separator + advice
+	return shorten(strings.TrimRight(message, ".!? "), maxMessage-len(separator)-len(advice)) + separator + advice
 }
 
 // clip shortens a message to what the API takes.
@@ -114,47 +112,6 @@ func shorten(message string, most int) string {
 		cut = i
 	}
 	return message[:cut] + ellipsis
-}
-
-// describeBytes says what the image is, from any node that holds it; while none
-// does, what was known of the same revision stays.
-func describeBytes(status *v1alpha1.CloudImageStatus, v *imageView) {
-	if old := &v.image.Status; old.Revision == v.revision {
-		status.SizeBytes, status.Format, status.VirtualSizeBytes = old.SizeBytes, old.Format, old.VirtualSizeBytes
-	}
-	for i := range v.nodes {
-		if n := &v.nodes[i]; n.state == nodeReady {
-			status.SizeBytes, status.Format = n.status.SizeBytes, n.status.Format
-			status.VirtualSizeBytes = n.status.VirtualSizeBytes
-			return
-		}
-	}
-}
-
-// describeThroughput is over the last pulls of the nodes that are ready. A node
-// that adopted its bytes pulled nothing and does not count.
-func describeThroughput(status *v1alpha1.CloudImageStatus, v *imageView) {
-	var rates v1alpha1.Throughput
-	var sum, count int64
-	for i := range v.nodes {
-		n := &v.nodes[i]
-		if n.state != nodeReady || n.status.AverageBytesPerSecond <= 0 {
-			continue
-		}
-		rate := n.status.AverageBytesPerSecond
-		if count == 0 || rate < rates.Min {
-			rates.Min = rate
-		}
-		rates.Max = max(rates.Max, rate)
-		sum += rate
-		count++
-	}
-	if count == 0 {
-		return
-	}
-	rates.Mean = sum / count
-	status.ThroughputBytesPerSecond = &rates
-	status.Throughput = formatRate(rates.Mean)
 }
 
 // formatRate writes bytes per second in binary units, as "412 MiB/s".

@@ -16,13 +16,14 @@ type transition struct {
 	reason  string
 	action  string
 	message string
+	node    string // whose failure it is; empty if it is about the image
 }
 
 // transitions are the events between two statuses of an image.
 func transitions(before, after *v1alpha1.CloudImageStatus) []transition {
 	var found []transition
 	add := func(kind, reason, action, format string, args ...any) {
-		found = append(found, transition{kind, reason, action, fmt.Sprintf(format, args...)})
+		found = append(found, transition{kind: kind, reason: reason, action: action, message: fmt.Sprintf(format, args...)})
 	}
 	if before.Revision != after.Revision {
 		add(corev1.EventTypeNormal, "RolloutStarted", "Rollout", "rolling out revision %s to %d nodes", after.Revision, after.Nodes.Desired)
@@ -33,6 +34,7 @@ func transitions(before, after *v1alpha1.CloudImageStatus) []transition {
 	added := newFailures(before, after)
 	for _, failure := range added {
 		add(corev1.EventTypeWarning, failure.Reason, "Pull", "node %s: %s", failure.Node, failure.Message)
+		found[len(found)-1].node = failure.Node
 	}
 	was, is := readyOf(before), readyOf(after)
 	switch {

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"sort"
 	"time"
 
@@ -27,8 +28,13 @@ type imageView struct {
 	image    *v1alpha1.CloudImage
 	revision string
 	digest   string // that every node must match; empty while unknown
-	selector error  // why the node selector cannot be used
-	matched  int    // nodes that the selector matches, with or without an agent
+	// pin is the digest that the nodes found, to be written into the image's status
+	// before anything else is granted; empty if there is nothing to pin. split are
+	// the sides of a vote that decided nothing.
+	pin      string
+	split    []side
+	selector error // why the node selector cannot be used
+	matched  int   // nodes that the selector matches, with or without an agent
 	nodes    []nodeView
 	// leaving are nodes that are being deleted, and go on pulling until they are gone.
 	leaving []nodeView
@@ -51,8 +57,11 @@ type nodeView struct {
 	tried int32
 	// outdated: the node pulls another revision, in a slot, until it gets new orders.
 	outdated bool
-	// stalls is how often the node lost its slot without a new byte.
-	stalls int32
+	// stalls is how often the node lost its slot without enough new bytes, or more
+	// where it has to go behind others.
+	stalls int64
+	// overdue: the node has a slot, and waited in it for as long as a pull may stall.
+	overdue bool
 	// slots are those of all images that the node occupies; known of candidates.
 	slots int32
 	// dormant: the last attempt failed terminally, and the node waits for leave to
@@ -147,8 +156,8 @@ func (v *imageView) settle() {
 			continue
 		}
 		n.tried = min(n.status.Retry, v.latest)
-		if n.state == nodeReady {
-			v.proven = max(v.proven, n.tried)
+		if n.state == nodeReady && n.order != nil {
+			v.proven = max(v.proven, min(n.tried, n.order.Retry)) // what it was not ordered proves nothing
 		}
 	}
 	for i := range v.nodes {
@@ -174,7 +183,7 @@ func (v *imageView) stateOf(n nodeView) nodeState {
 	case v1alpha1.StateFailed:
 		return nodeFailed
 	case v1alpha1.StateReady:
-		if v.reportedBy(&n) {
+		if v.wanted() != "" && v.holds(&n) {
 			return nodeReady
 		}
 		return nodePending
@@ -186,24 +195,17 @@ func (v *imageView) stateOf(n nodeView) nodeState {
 }
 
 // holds tells whether a node's last report says that it holds the image, even if
-// its agent is away since.
+// its agent is away since. While no digest is known, any will do.
 func (v *imageView) holds(n *nodeView) bool {
-	return n.state == nodeReady || (n.state == nodeUnavailable && v.reportedBy(n))
+	return n.claims() && (v.wanted() == "" || n.status.Digest == v.wanted())
 }
 
-// disown counts nodes that hold other bytes than the digest that was just found as
-// what they are from the next pass on: not ready.
-func (v *imageView) disown(digest string) {
-	for i := range v.nodes {
-		if n := &v.nodes[i]; n.state == nodeReady && n.status.Digest != digest {
-			n.state = nodePending
-		}
-	}
-}
+// wanted is the digest that makes a node ready: until it is known, none is.
+func (v *imageView) wanted() string { return cmp.Or(v.digest, v.pin) }
 
-func (v *imageView) reportedBy(n *nodeView) bool {
-	return n.status != nil && n.status.State == v1alpha1.StateReady &&
-		n.status.Digest != "" && (v.digest == "" || n.status.Digest == v.digest)
+// claims tells whether a node reports that it holds an image, whichever that is.
+func (n *nodeView) claims() bool {
+	return n.status != nil && n.status.State == v1alpha1.StateReady && n.status.Digest != ""
 }
 
 // failedTerminally tells whether a node's revision ended with an error there.
@@ -211,12 +213,19 @@ func (n *nodeView) failedTerminally() bool {
 	return n.state == nodeFailed && n.ended
 }
 
-// retry is the retry that a node was ordered to make, or made; 0 for none.
+// stopsOthers tells whether such an error counts against the rollout: a node
+// without a turn has tried nothing.
+func (n *nodeView) stopsOthers() bool {
+	return n.failedTerminally() && n.granted()
+}
+
+// retry is the retry that a node was ordered to make or, without an order, says
+// that it made; 0 for none.
 func (n *nodeView) retry() int32 {
 	if n.order == nil {
 		return n.tried
 	}
-	return max(n.order.Retry, n.tried)
+	return n.order.Retry
 }
 
 // retries tells whether a node was let try again, and neither succeeded nor failed
@@ -258,9 +267,17 @@ func orderIn(cache *v1alpha1.NodeImageCache, image string) *v1alpha1.AssignedIma
 	return nil
 }
 
-// statusIn finds an image in a node's report, which agents sort by name; nil as
-// well for a report that answers the orders of another machine under the same name.
+// statusIn is what is believed of a node's report of an image; nil as well for a
+// report that answers the orders of another machine under the same name.
 func statusIn(cache *v1alpha1.NodeImageCache, image string) *v1alpha1.ImageStatus {
+	if reported := reportedIn(cache, image); reported != nil {
+		return plausible(reported)
+	}
+	return nil
+}
+
+// reportedIn finds an image in a node's report, which agents sort by name.
+func reportedIn(cache *v1alpha1.NodeImageCache, image string) *v1alpha1.ImageStatus {
 	if cache.Status.NodeUID != cache.Spec.NodeUID {
 		return nil
 	}

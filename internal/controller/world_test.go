@@ -98,7 +98,7 @@ func (w *world) settle() {
 	w.t.Helper()
 	for range 20 {
 		w.pass()
-		pinned := slices.ContainsFunc(w.plan.rollouts, func(r rollout) bool { return r.pin != "" })
+		pinned := slices.ContainsFunc(w.plan.views, func(v imageView) bool { return v.pin != "" })
 		if len(w.plan.Create)+len(w.plan.Update)+len(w.plan.Replace)+len(w.plan.DropFinalizer) == 0 && !pinned {
 			return
 		}
@@ -111,10 +111,10 @@ func (w *world) report(node, image string, edit func(*v1alpha1.ImageStatus)) {
 	w.t.Helper()
 	cache := w.s.Caches[node].DeepCopy()
 	cache.Status.NodeUID, cache.Status.ObservedGeneration = cache.Spec.NodeUID, cache.Generation
-	status := statusIn(cache, image)
+	status := reportedIn(cache, image)
 	if status == nil {
 		cache.Status.Images = append(cache.Status.Images, v1alpha1.ImageStatus{Name: image, State: v1alpha1.StatePending})
-		status = statusIn(cache, image)
+		status = reportedIn(cache, image)
 	}
 	if order := orderIn(cache, image); order != nil {
 		status.Revision = order.Revision
