@@ -64,18 +64,20 @@ func (r interruptible) ReadAt(p []byte, offset int64) (int, error) {
 
 // inspectTail judges an object by its last bytes before space is taken for it, if
 // they may show what the first ones do not and the server sends ranges: one small
-// request instead of all bytes of, say, a fixed VHD. Where it brings nothing in time the
-// pull goes on, for the finished file is inspected in any case.
+// request instead of all bytes of, say, a fixed VHD. If it brings nothing in time, or
+// there is no connection for it, the pull goes on: the finished file is inspected in any case.
 func (p *run) inspectTail(ctx context.Context, o *opened, head []byte) error {
 	total := o.object.total
 	found := diskimage.Head(head, total)
 	if p.job.Format == FormatOpaque || o.how != openRanges || o.body.end >= total || !found.MayEndOtherwise(total) {
 		return nil
 	}
+	if p.job.Connections == 1 {
+		return nil // it is that of the first answer
+	}
 	slot, ok := p.store.budget.try(p, p.source.origin())
-	if !ok || p.job.Connections == 1 {
-		slot.release()
-		return nil // no connection beside that of the first answer
+	if !ok {
+		return nil
 	}
 	defer slot.release()
 	tail, err := p.tail(ctx, o.object)
@@ -95,7 +97,8 @@ func (p *run) tail(ctx context.Context, of object) ([]byte, error) {
 	asked := span{max(0, of.total-diskimage.TailSize), of.total}
 	ctx, cancel := context.WithTimeoutCause(ctx, min(tailPatience, p.job.StallTimeout), errSilent)
 	defer cancel()
-	r, err := p.source.again(ctx, asked, of.validator)
+	at, _ := p.source.current()
+	r, _, err := p.source.get(ctx, at, &asked, of.validator)
 	if err != nil {
 		return nil, err
 	}
