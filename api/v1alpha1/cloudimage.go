@@ -178,6 +178,11 @@ type CloudImageStatus struct {
 	// +optional
 	VirtualSizeBytes int64 `json:"virtualSizeBytes,omitempty"`
 
+	// encryption is how the image's format encrypts the guest's data: LUKS or AES;
+	// absent if it does not. Who starts a machine from it needs the passphrase.
+	// +optional
+	Encryption ImageEncryption `json:"encryption,omitempty"`
+
 	// nodes counts the selected nodes by state; the others add up to desired.
 	// +optional
 	// +default={}

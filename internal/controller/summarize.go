@@ -117,15 +117,26 @@ func shorten(message string, most int) string {
 }
 
 // describeBytes says what the image is, from any node that holds it; while none
-// does, what was known of the same revision stays.
+// does, what was known of the same revision stays. Agents of before say nothing of
+// encryption, so any node that does will do.
 func describeBytes(status *v1alpha1.CloudImageStatus, v *imageView) {
 	if old := &v.image.Status; old.Revision == v.revision {
 		status.SizeBytes, status.Format, status.VirtualSizeBytes = old.SizeBytes, old.Format, old.VirtualSizeBytes
+		status.Encryption = old.Encryption
 	}
+	found := false
 	for i := range v.nodes {
-		if n := &v.nodes[i]; n.state == nodeReady {
+		n := &v.nodes[i]
+		if n.state != nodeReady {
+			continue
+		}
+		if !found {
 			status.SizeBytes, status.Format = n.status.SizeBytes, n.status.Format
 			status.VirtualSizeBytes = n.status.VirtualSizeBytes
+			found = true
+		}
+		if n.status.Encryption != "" {
+			status.Encryption = n.status.Encryption
 			return
 		}
 	}

@@ -106,6 +106,31 @@ func TestStatusIsStableWhileNothingChanges(t *testing.T) {
 	}
 }
 
+// TestEncryptionIsWhatAnyNodeSays: agents of before say nothing of it, and what was said
+// of a revision stays true of it.
+func TestEncryptionIsWhatAnyNodeSays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	image := w.apply("debian", nil)
+	w.settle()
+	w.report("node-000", "debian", ready(digestA))
+	w.settle()
+	if got := image.Status.Encryption; got != "" {
+		t.Errorf("encryption is %q while nobody says so", got)
+	}
+	w.report("node-001", "debian", ready(digestA))
+	w.report("node-001", "debian", func(s *v1alpha1.ImageStatus) { s.Encryption = v1alpha1.EncryptionLUKS })
+	w.settle()
+	if got := image.Status.Encryption; got != v1alpha1.EncryptionLUKS {
+		t.Errorf("encryption is %q once a node says LUKS", got)
+	}
+	w.report("node-001", "debian", failed(v1alpha1.ReasonStorageError))
+	w.settle()
+	if got := image.Status.Encryption; got != v1alpha1.EncryptionLUKS {
+		t.Errorf("encryption is %q while a node that cannot tell is ready", got)
+	}
+}
+
 func TestFailuresAreAtMostTenAndTheWorstFirst(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 14)

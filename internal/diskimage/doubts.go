@@ -17,7 +17,7 @@ func doubts(head []byte, size int64) string {
 	if name := document(head, size); name != "" {
 		return fmt.Sprintf("the object is %s, not a disk image: check that the URL names the image itself", name)
 	}
-	if why := cutShortGPT(head, sectorSize, size); why != "" {
+	if why := cutShort(head, size); why != "" {
 		return why
 	}
 	if size > 0 && size%sectorSize != 0 {

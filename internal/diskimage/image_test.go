@@ -77,7 +77,7 @@ func binaryHead(at int, text string) []byte {
 func gptDisk(sector, sectors, says int) []byte {
 	p := make([]byte, sector*sectors)
 	header := p[sector : sector+92]
-	copy(header, gptMagic)
+	copy(header, "EFI PART")
 	binary.LittleEndian.PutUint32(header[8:], 0x10000)
 	binary.LittleEndian.PutUint32(header[12:], 92)
 	binary.LittleEndian.PutUint64(header[24:], 1)

@@ -109,8 +109,11 @@ func File(r io.ReaderAt, size int64) (Description, error) {
 	if d = d.WithTail(tail); d.kind != kindRaw {
 		return d, nil
 	}
-	why, err := cutShort(r, size)
-	return d.doubt(why), err
+	start, err := readAt(r, 0, min(size, startSize))
+	if err != nil {
+		return Description{}, err
+	}
+	return d.doubt(cutShort(start, size)), nil
 }
 
 // As returns what the object is if it is asked for as a format. Its error is a Refusal.

@@ -2,6 +2,7 @@ package diskimage
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -190,27 +191,43 @@ func TestTail(t *testing.T) {
 	}
 }
 
-// TestCutDisk: a disk that says its own size is not taken when a part of it is missing.
+// TestCutDisk: a disk that says its own size is not taken if a part of it is missing.
 func TestCutDisk(t *testing.T) {
 	t.Parallel()
-	for _, sector := range []int{512, 4096} {
-		disk := gptDisk(sector, 64, 64)
-		for _, missing := range []int{0, 512, len(disk) / 2} {
-			t.Run(fmt.Sprintf("sectors of %d, %d bytes missing", sector, missing), func(t *testing.T) {
+	const size = 256 << 10
+	filesystem := func(magic int, text string, numbers map[int]uint32) []byte {
+		p := make([]byte, size)
+		copy(p[magic:], text)
+		for at, v := range numbers {
+			binary.LittleEndian.PutUint32(p[at:], v)
+		}
+		return p
+	}
+	for name, disk := range map[string][]byte{
+		"GPT":                  gptDisk(512, size/512, size/512),
+		"GPT, sectors of 4096": gptDisk(4096, size/4096, size/4096),
+		"ext2":                 filesystem(1024+56, "\x53\xef\x01\x00\x01\x00", map[int]uint32{1024 + 4: size >> 10, 1024 + 20: 1}),
+		"ext4, blocks of 4096": filesystem(1024+56, "\x53\xef\x01\x00\x01\x00", map[int]uint32{1024 + 4: size >> 12, 1024 + 24: 2, 1024 + 76: 1, 1024 + 96: 0x80}),
+		"XFS":                  filesystem(0, "XFSB\x00\x00\x10\x00\x00\x00\x00\x00\x00\x00\x00\x40", nil),
+		"squashfs":             filesystem(0, "hsqs", map[int]uint32{28: 4, 40: size - 100}),
+	} {
+		for _, missing := range []int64{-4096, 0, 512, size / 2} {
+			t.Run(fmt.Sprintf("%s, %d bytes missing", name, missing), func(t *testing.T) {
 				t.Parallel()
-				size := int64(len(disk) - missing)
-				d, err := File(bytes.NewReader(disk[:size]), size)
+				left := size - missing
+				object := append(bytes.Clone(disk), make([]byte, 4096)...)[:left]
+				d, err := File(bytes.NewReader(object), left)
 				if err != nil {
 					t.Fatal(err)
 				}
-				say := "truncated"
-				if missing == 0 {
-					say = ""
+				say := ""
+				if missing > 0 {
+					say = "truncated"
 				}
 				got, err := d.As(FormatAuto)
-				check(t, got, err, Image{Format: FormatRaw, VirtualSize: size}, say)
+				check(t, got, err, Image{Format: FormatRaw, VirtualSize: left}, say)
 				got, err = d.As(FormatRaw)
-				check(t, got, err, Image{Format: FormatRaw, VirtualSize: size}, "")
+				check(t, got, err, Image{Format: FormatRaw, VirtualSize: left}, "")
 			})
 		}
 	}
