@@ -30,12 +30,12 @@ const (
 const standsNotAlone = ", which would make a hypervisor read other files of the host: ask its publisher for an image that stands alone; " +
 	"flatten it yourself only if you trust it, since that copies those files into it"
 
-// Refusal is the error of an object that is not taken. Its text says why and what
+// RefusalError is that of an object that is not taken. Its text says why and what
 // to do, and quotes nothing of the object but four bytes.
-type Refusal string
+type RefusalError string
 
 // Error implements error.
-func (r Refusal) Error() string { return string(r) }
+func (r RefusalError) Error() string { return string(r) }
 
 // flaw is what is wrong with a qcow2 image, as opposed to an error of reading it.
 type flaw string
@@ -116,21 +116,21 @@ func File(r io.ReaderAt, size int64) (Description, error) {
 	return d.doubt(cutShort(start, size)), nil
 }
 
-// As returns what the object is if it is asked for as a format. Its error is a Refusal.
+// As returns what the object is if it is asked for as a format. Its error is a RefusalError.
 func (d Description) As(want Format) (Image, error) {
 	switch {
 	case d.kind == kindEmpty:
-		return Image{}, Refusal("the object is empty")
+		return Image{}, RefusalError("the object is empty")
 	case want == FormatOpaque:
 		return Image{Format: FormatOpaque}, nil
 	case d.kind == kindQcow2 && want == FormatRaw:
-		return Image{}, Refusal("the object is a qcow2 image but format Raw was asked for: ask for Auto or Qcow2")
+		return Image{}, RefusalError("the object is a qcow2 image but format Raw was asked for: ask for Auto or Qcow2")
 	case d.kind == kindDoubtful && want == FormatRaw:
 		return d.image, nil
 	case d.objection != "":
-		return Image{}, Refusal(d.objection)
+		return Image{}, RefusalError(d.objection)
 	case d.kind == kindRaw && want == FormatQcow2:
-		return Image{}, Refusal(fmt.Sprintf("the object is not a qcow2 image (its first bytes are % x, a qcow2 begins 51 46 49 fb)", d.head))
+		return Image{}, RefusalError(fmt.Sprintf("the object is not a qcow2 image (its first bytes are % x, a qcow2 begins 51 46 49 fb)", d.head))
 	}
 	return d.image, nil
 }

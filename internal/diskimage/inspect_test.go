@@ -92,7 +92,7 @@ func check(t *testing.T, got Image, err error, want Image, say string) {
 		}
 		return
 	}
-	if !errors.As(err, new(Refusal)) || !strings.Contains(err.Error(), say) {
+	if !errors.As(err, new(RefusalError)) || !strings.Contains(err.Error(), say) {
 		t.Fatalf("got %+v, %v; want a refusal that says %q", got, err, say)
 	}
 	checkAdvice(t, err.Error())

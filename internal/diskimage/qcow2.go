@@ -88,7 +88,8 @@ func parseQcow2(head []byte, total int64) (qcow2Header, error) {
 	if other, ok := foreignDisk(head); ok {
 		return h, flawed("it is %s as well, so that programs may disagree about what it holds", other.name)
 	}
-	return h, h.checkEnds(total)
+	err := h.checkEnds(total)
+	return h, err
 }
 
 // parseFixed reads what both versions have and what decides how the rest is read.

@@ -225,7 +225,7 @@ func FuzzFile(f *testing.F) {
 			for _, want := range []Format{FormatAuto, FormatQcow2, FormatRaw, FormatOpaque} {
 				got, err := head.As(want)
 				if err != nil {
-					if !errors.As(err, new(Refusal)) {
+					if !errors.As(err, new(RefusalError)) {
 						t.Fatalf("refused with %T", err)
 					}
 					checkAdvice(t, err.Error())

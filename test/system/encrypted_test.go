@@ -1,8 +1,8 @@
 package system
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"testing"
@@ -19,10 +19,11 @@ func TestEncryptedImage(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, "encrypted", 1)
 	plain, luks := g.serve(t, 2*mib, 1, origin.File{}), g.serve(t, 2*mib, 2, origin.File{})
-	if err := os.WriteFile(luks.Path, append([]byte("LUKS\xba\xbe\x00\x02"), bytes.Repeat([]byte{0}, 2*mib-8)...), 0o600); err != nil {
+	volume := append([]byte("LUKS\xba\xbe\x00\x02"), make([]byte, 2*mib-8)...)
+	if err := os.WriteFile(luks.Path, volume, 0o600); err != nil { // instead of what was there
 		t.Fatal(err)
 	}
-	luks.digest = "" // of what was there before
+	luks.digest = fmt.Sprintf("sha256:%x", sha256.Sum256(volume))
 	for name, tt := range map[string]struct {
 		file *file
 		want v1alpha1.ImageEncryption
