@@ -15,13 +15,13 @@ func doubts(head []byte, size int64) string {
 		return fmt.Sprintf("the object is %s, not a disk image: check that the URL needs no login and names the image itself", kind)
 	}
 	if name := document(head, size); name != "" {
-		return fmt.Sprintf("the object is %s, not a disk image: check that the URL names the image itself", name)
+		return fmt.Sprintf("the object is %s, not a disk image: check that the URL names the image itself, or ask for format Opaque", name)
 	}
 	if why := cutShort(head, size); why != "" {
 		return why
 	}
 	if size > 0 && size%sectorSize != 0 {
-		return fmt.Sprintf("the object has %d bytes, which is no multiple of 512, so that it is no raw disk: check that the URL names the image itself and that it is unpacked; if it is a disk all the same, ask for format Raw", size)
+		return fmt.Sprintf("the object has %d bytes, which is no multiple of 512, so that it is no raw disk: check that the URL names the image itself, unpacked; if it is right, ask for format Raw, or Opaque for what is no disk", size)
 	}
 	return ""
 }

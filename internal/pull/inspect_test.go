@@ -37,7 +37,7 @@ func TestTailFirst(t *testing.T) {
 		"VHD, the tail refused":  {vhd, Request{}, be(tails(pulltest.Status(http.StatusServiceUnavailable))), UnsupportedContent, 1, 1.1},
 		"a sector more":          {sector, Request{}, nil, "", 1, 1.1},
 		"the tail of another":    {sector, Request{}, be(tails(pulltest.Header("ETag", `"v2"`))), "", 1, 1.1},
-		"the tail never answers": {sector, Request{StallTimeout: 300 * time.Millisecond}, be(tails(pulltest.Hold(never()))), "", 1, 1.1},
+		"the tail never answers": {sector, Request{StallTimeout: 3 * time.Second}, be(tails(pulltest.Hold(never()))), "", 1, 1.1},
 		"a disk":                 {sector[:disk], Request{}, nil, "", 0, 1.1},
 	}
 	for name, tt := range tests {

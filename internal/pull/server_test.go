@@ -285,6 +285,8 @@ func TestContents(t *testing.T) {
 	backing := bytes.Clone(qcow2)
 	backing[15] = 0xff
 	small := pulltest.Qcow2(1, 5<<20, 10<<30+100)
+	part := bytes.Clone(qcow2) // whose only L2 table was behind its end
+	copy(part[3<<16:], []byte{0x80, 0, 0, 0, 0, 0x64, 0, 0})
 	luks := append([]byte("LUKS\xba\xbe\x00\x02"), pulltest.RandomBytes(1, 5<<20-8)...)
 	gzip := append([]byte("\x1f\x8b\x08\x00"), pulltest.RandomBytes(1, 5<<20)...)
 	vhd := append(pulltest.RandomBytes(1, 5<<20), append([]byte("conectix"), make([]byte, 504)...)...)
@@ -297,6 +299,7 @@ func TestContents(t *testing.T) {
 	}{
 		{"qcow2", qcow2, FormatAuto, Result{Format: FormatQcow2, VirtualSizeBytes: 10 << 30}, ""},
 		{"qcow2 of a part of a sector more", small, FormatAuto, Result{Format: FormatQcow2, VirtualSizeBytes: 10 << 30}, ""},
+		{"a part of a qcow2", part, FormatAuto, Result{}, UnsupportedContent},
 		{"a LUKS volume", luks, FormatAuto, Result{Format: FormatRaw, VirtualSizeBytes: 5 << 20, Encryption: diskimage.EncryptionLUKS}, ""},
 		{"one byte", []byte{0}, FormatAuto, Result{}, UnsupportedContent},
 		{"one byte as raw", []byte{0}, FormatRaw, Result{Format: FormatRaw, VirtualSizeBytes: 512}, ""},
