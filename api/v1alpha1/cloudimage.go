@@ -67,9 +67,10 @@ type CloudImageSpec struct {
 	Digest string `json:"digest,omitempty"`
 
 	// format is how the bytes are laid out. Auto takes qcow2 and raw images and
-	// refuses text and compressed archives; Qcow2 and Raw take only what they say;
+	// refuses what seems to be neither, such as text and archives; Qcow2 takes only
+	// what it says; Raw takes a plain disk even if it looks like something else;
 	// Opaque takes anything. A qcow2 image that names a backing file or an external
-	// data file is refused in every format but Opaque.
+	// data file, and an image of another format, is refused in every format but Opaque.
 	// +optional
 	// +default="Auto"
 	Format ImageFormat `json:"format,omitempty"`
@@ -177,6 +178,11 @@ type CloudImageStatus struct {
 	// virtualSizeBytes is the size of the disk that a virtual machine would see.
 	// +optional
 	VirtualSizeBytes int64 `json:"virtualSizeBytes,omitempty"`
+
+	// encryption is how the image's format encrypts the guest's data: LUKS or AES;
+	// absent if it does not. Who starts a machine from it needs the passphrase.
+	// +optional
+	Encryption ImageEncryption `json:"encryption,omitempty"`
 
 	// nodes counts the selected nodes by state; the others add up to desired.
 	// +optional

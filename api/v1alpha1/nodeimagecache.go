@@ -189,6 +189,10 @@ type ImageStatus struct {
 	// virtualSizeBytes is the size of the disk that a virtual machine would see.
 	// +optional
 	VirtualSizeBytes int64 `json:"virtualSizeBytes,omitempty"`
+	// encryption is how the image's format encrypts the guest's data: LUKS or AES;
+	// absent if it does not. Who starts a machine from it needs the passphrase.
+	// +optional
+	Encryption ImageEncryption `json:"encryption,omitempty"`
 	// state is how far the image is.
 	// +required
 	State ImageState `json:"state,omitempty"`

@@ -7,14 +7,27 @@ import "k8s.io/apimachinery/pkg/api/resource"
 type ImageFormat string
 
 const (
-	// FormatAuto takes qcow2 and raw images, and refuses archives and text.
+	// FormatAuto takes qcow2 and raw images, and refuses what seems to be neither, such as archives and text.
 	FormatAuto ImageFormat = "Auto"
 	// FormatQcow2 is a QEMU copy-on-write image, version 2 or 3, without a backing file.
 	FormatQcow2 ImageFormat = "Qcow2"
-	// FormatRaw is a plain disk image.
+	// FormatRaw is a plain disk image, also if its bytes look like something else; it is no image of another format.
 	FormatRaw ImageFormat = "Raw"
 	// FormatOpaque is any sequence of bytes; nothing is looked at.
 	FormatOpaque ImageFormat = "Opaque"
+)
+
+// ImageEncryption is how the format of an image encrypts the guest's data. More values
+// may follow, so it has no list of them that an older CRD would hold a newer agent to.
+// +kubebuilder:validation:MaxLength=32
+// +kubebuilder:validation:Pattern=`^([A-Z][A-Za-z0-9]*)?$`
+type ImageEncryption string
+
+const (
+	// EncryptionLUKS is a qcow2 image with LUKS, or a raw disk that is a LUKS volume.
+	EncryptionLUKS ImageEncryption = "LUKS"
+	// EncryptionAES is a qcow2 image with its old AES encryption.
+	EncryptionAES ImageEncryption = "AES"
 )
 
 // ImageSource says where the bytes of an image come from. Exactly one member is set.

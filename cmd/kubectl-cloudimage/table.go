@@ -102,6 +102,9 @@ func sizeOf(status *v1alpha1.CloudImageStatus) string {
 	if status.VirtualSizeBytes > 0 {
 		text += ", a disk of " + bytesText(status.VirtualSizeBytes)
 	}
+	if status.Encryption != "" {
+		text += ", encrypted (" + string(status.Encryption) + ")"
+	}
 	return text
 }
 

@@ -35,6 +35,7 @@ type pullSuccess struct {
 	Path                  string  `json:"path"`
 	Format                string  `json:"format"`
 	VirtualSizeBytes      int64   `json:"virtualSizeBytes"`
+	Encryption            string  `json:"encryption,omitempty"`
 	DurationSeconds       float64 `json:"durationSeconds"`
 	AverageBytesPerSecond int64   `json:"averageBytesPerSecond"`
 	Connections           int     `json:"connections"`
@@ -100,7 +101,7 @@ func printSuccess(config pullConfig, r pull.Result, stdout, stderr io.Writer) in
 	if config.json {
 		return printJSON(pullSuccess{
 			Digest: r.Digest, SizeBytes: r.SizeBytes, Path: r.Path, Format: string(r.Format),
-			VirtualSizeBytes: r.VirtualSizeBytes, DurationSeconds: r.Duration.Seconds(),
+			VirtualSizeBytes: r.VirtualSizeBytes, Encryption: string(r.Encryption), DurationSeconds: r.Duration.Seconds(),
 			AverageBytesPerSecond: r.AverageBytesPerSecond, Connections: r.Connections, Parallel: r.Parallel,
 			TransferredBytes: r.TransferredBytes, ResumedBytes: r.ResumedBytes, Retries: r.Retries,
 			AlreadyPresent: r.AlreadyPresent,
@@ -118,6 +119,9 @@ func summary(r pull.Result) string {
 	text := fmt.Sprintf("path    %s\ndigest  %s\nsize    %s\nformat  %s", r.Path, r.Digest, pull.FormatBytes(r.SizeBytes), r.Format)
 	if r.Format == pull.FormatQcow2 {
 		text += fmt.Sprintf(", a disk of %s", pull.FormatBytes(r.VirtualSizeBytes))
+	}
+	if r.Encryption != "" {
+		text += fmt.Sprintf(", encrypted (%s)", r.Encryption)
 	}
 	if r.AlreadyPresent {
 		return text + "\ntime    the store held these bytes already; nothing was fetched\n"

@@ -44,6 +44,28 @@ func runCLI(ctx context.Context, args ...string) (code int, stdout, stderr strin
 	return code, out.String(), err.String()
 }
 
+// TestPullSaysEncrypted: an encrypted image is said to be so, to programs and to people.
+func TestPullSaysEncrypted(t *testing.T) {
+	t.Parallel()
+	aes := pulltest.Qcow2(1, 1<<20, 1<<30)
+	aes[35] = 1
+	luks := append([]byte("LUKS\xba\xbe\x00\x02"), make([]byte, 1<<20-8)...)
+	for kind, object := range map[string][]byte{"AES": aes, "LUKS": luks} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			server := pulltest.New(t, pulltest.Bytes(object))
+			store := filepath.Join(t.TempDir(), "store")
+			_, stdout, stderr := runCLI(t.Context(), "--store", store, "--output", "json", server.URL)
+			if !strings.Contains(stdout, `"encryption":"`+kind+`"`) {
+				t.Errorf("JSON %q %q does not say %s", stdout, stderr, kind)
+			}
+			if _, stdout, stderr = runCLI(t.Context(), "--store", store, server.URL); !strings.Contains(stdout, "encrypted ("+kind+")") {
+				t.Errorf("text %q %q does not say %s", stdout, stderr, kind)
+			}
+		})
+	}
+}
+
 func TestPullJSON(t *testing.T) {
 	t.Parallel()
 	object := pulltest.Bytes(pulltest.Qcow2(1, 9<<20, 10<<30))

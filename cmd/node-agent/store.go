@@ -197,6 +197,6 @@ func (n *nodeStore) request(image v1alpha1.AssignedImage) (pull.Request, error) 
 func pulled(r pull.Result) controller.Pulled {
 	return controller.Pulled{
 		Digest: r.Digest, SizeBytes: r.SizeBytes, Format: v1alpha1.ImageFormat(r.Format),
-		VirtualSizeBytes: r.VirtualSizeBytes, AverageBytesPerSecond: r.AverageBytesPerSecond, ResumedBytes: r.ResumedBytes,
+		VirtualSizeBytes: r.VirtualSizeBytes, Encryption: v1alpha1.ImageEncryption(r.Encryption), AverageBytesPerSecond: r.AverageBytesPerSecond, ResumedBytes: r.ResumedBytes,
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/diskimage"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
 )
@@ -31,6 +32,22 @@ func TestEngineAndAPINameTheSameReasons(t *testing.T) {
 	} {
 		if got := (&pull.Error{Kind: reason}).Reason(); got != want {
 			t.Errorf("the engine says %q, the API %q", got, want)
+		}
+	}
+}
+
+func TestEngineAndAPINameTheSameFormats(t *testing.T) {
+	t.Parallel()
+	want := controller.Pulled{Format: v1alpha1.FormatQcow2, VirtualSizeBytes: 1 << 30, Encryption: v1alpha1.EncryptionLUKS}
+	got := pulled(pull.Result{Format: pull.FormatQcow2, VirtualSizeBytes: 1 << 30, Encryption: diskimage.EncryptionLUKS})
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for engine, api := range map[diskimage.Encryption]v1alpha1.ImageEncryption{
+		diskimage.EncryptionLUKS: v1alpha1.EncryptionLUKS, diskimage.EncryptionAES: v1alpha1.EncryptionAES, diskimage.EncryptionNone: "",
+	} {
+		if string(engine) != string(api) {
+			t.Errorf("the engine says %q, the API %q", engine, api)
 		}
 	}
 }

@@ -512,6 +512,7 @@ func TestWorthOfAStatus(t *testing.T) {
 		"generation":               {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration = 4 }, nil, worthNothing},
 		"generation with a remove": {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration = 4 }, []v1alpha1.AssignedImage{order("b", digestA, remove)}, worthNow},
 		"progress":                 {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].BytesCompleted = 9 }, nil, worthLater},
+		"encryption alone":         {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Encryption = v1alpha1.EncryptionLUKS }, nil, worthNothing},
 		"blob bytes":               {func(s *v1alpha1.NodeImageCacheStatus) { s.Storage.BlobBytes = 11 }, nil, worthLater},
 		"state":                    {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].State = v1alpha1.StateReady }, nil, worthNow},
 		"revision":                 {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Revision = "r2" }, nil, worthNow},

@@ -82,6 +82,9 @@ func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.Assi
 		if !removes {
 			s.ObservedGeneration = 0
 		}
+		for i := range s.Images {
+			s.Images[i].Encryption = "" // an older CRD drops it, and it changes only along with the rest
+		}
 	}
 	if equality.Semantic.DeepEqual(written, next) {
 		return worthNothing

@@ -80,6 +80,7 @@ type Pulled struct {
 	SizeBytes             int64
 	Format                v1alpha1.ImageFormat
 	VirtualSizeBytes      int64
+	Encryption            v1alpha1.ImageEncryption
 	AverageBytesPerSecond int64 // 0 if nothing was fetched
 	ResumedBytes          int64
 }

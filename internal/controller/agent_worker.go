@@ -158,7 +158,7 @@ func (im *Images) succeed(ctx context.Context, order v1alpha1.AssignedImage, pul
 	im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) {
 		s.State, s.Reason, s.Message = v1alpha1.StateReady, "", ""
 		s.Digest, s.SizeBytes, s.BytesCompleted, s.BytesHashed = pulled.Digest, pulled.SizeBytes, pulled.SizeBytes, 0
-		s.Format, s.VirtualSizeBytes = pulled.Format, pulled.VirtualSizeBytes
+		s.Format, s.VirtualSizeBytes, s.Encryption = pulled.Format, pulled.VirtualSizeBytes, pulled.Encryption
 	})
 	im.mu.Lock()
 	defer im.mu.Unlock()
@@ -273,7 +273,7 @@ func fail(s *v1alpha1.ImageStatus, err error) {
 
 // forgetBytes clears what is only true of an image that is Ready.
 func forgetBytes(s *v1alpha1.ImageStatus) {
-	s.Digest, s.SizeBytes, s.Format, s.VirtualSizeBytes = "", 0, "", 0
+	s.Digest, s.SizeBytes, s.Format, s.VirtualSizeBytes, s.Encryption = "", 0, "", 0, ""
 	s.BytesCompleted, s.BytesHashed, s.AverageBytesPerSecond, s.ResumedBytes, s.CompletionTime = 0, 0, 0, 0, nil
 }
 

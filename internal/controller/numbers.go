@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
@@ -32,6 +33,32 @@ func describeBytes(status *v1alpha1.CloudImageStatus, v *imageView) {
 		}
 	}
 	status.SizeBytes, status.VirtualSizeBytes, status.Format = best.size, best.virtualSize, best.format
+	status.Encryption = encryptionOf(v)
+}
+
+// encryptionOf is how the image is encrypted: what two nodes that hold it say, or the
+// only one that does, and else what the status of the same revision says. Agents of
+// before say nothing of it, so silence is no vote.
+func encryptionOf(v *imageView) v1alpha1.ImageEncryption {
+	votes := map[v1alpha1.ImageEncryption]int{}
+	ready := 0
+	for i := range v.nodes {
+		if n := &v.nodes[i]; n.state == nodeReady {
+			ready++
+			if n.status.Encryption != "" {
+				votes[n.status.Encryption]++
+			}
+		}
+	}
+	for _, said := range slices.Sorted(maps.Keys(votes)) {
+		if votes[said] >= min(ready, 2) {
+			return said
+		}
+	}
+	if old := &v.image.Status; old.Revision == v.revision {
+		return old.Encryption
+	}
+	return ""
 }
 
 // descriptions counts the nodes that hold the image by what they say of it.

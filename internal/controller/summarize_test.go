@@ -106,6 +106,35 @@ func TestStatusIsStableWhileNothingChanges(t *testing.T) {
 	}
 }
 
+// TestEncryptionIsWhatTwoNodesSay: agents of before say nothing of it, one node's word
+// is no evidence beside another, and what was said of a revision stays true of it.
+func TestEncryptionIsWhatTwoNodesSay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3)
+	image := w.apply("debian", nil)
+	w.settle()
+	luks := func(s *v1alpha1.ImageStatus) { s.Encryption = v1alpha1.EncryptionLUKS }
+	steps := []struct {
+		name, node string
+		report     []func(*v1alpha1.ImageStatus)
+		want       v1alpha1.ImageEncryption
+	}{
+		{"the only node that is ready", "node-000", []func(*v1alpha1.ImageStatus){ready(digestA)}, ""},
+		{"one of two", "node-001", []func(*v1alpha1.ImageStatus){ready(digestA), luks}, ""},
+		{"two of three", "node-002", []func(*v1alpha1.ImageStatus){ready(digestA), luks}, v1alpha1.EncryptionLUKS},
+		{"one is left of those that can tell", "node-001", []func(*v1alpha1.ImageStatus){failed(v1alpha1.ReasonStorageError)}, v1alpha1.EncryptionLUKS},
+	}
+	for _, step := range steps {
+		for _, edit := range step.report {
+			w.report(step.node, "debian", edit)
+		}
+		w.settle()
+		if got := image.Status.Encryption; got != step.want {
+			t.Errorf("%s: encryption is %q, want %q", step.name, got, step.want)
+		}
+	}
+}
+
 func TestFailuresAreAtMostTenAndTheWorstFirst(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 14)

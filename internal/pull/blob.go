@@ -96,7 +96,7 @@ func (s *Store) present(ctx context.Context, j *job) (Result, error) {
 	if id.size > j.MaxSize {
 		return Result{}, tooLarge(id.size, j.MaxSize)
 	}
-	found, err := inspectFile(f, id.size, j.Format)
+	found, err := inspectFile(ctx, f, id.size, j.Format)
 	if unreadable(err) {
 		return Result{}, s.setAside(j.digest, err.Error())
 	}
@@ -110,7 +110,7 @@ func (s *Store) present(ctx context.Context, j *job) (Result, error) {
 	}
 	return Result{
 		Digest: digestPrefix + j.digest, SizeBytes: id.size, Path: s.blobs.join(j.digest),
-		Format: found.format, VirtualSizeBytes: found.virtualSize, AlreadyPresent: true,
+		Format: found.Format, VirtualSizeBytes: found.VirtualSize, Encryption: found.Encryption, AlreadyPresent: true,
 	}, nil
 }
 
@@ -322,23 +322,6 @@ func hashFile(ctx context.Context, f *os.File, size int64) (string, error) {
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// inspectFile inspects a complete file.
-func inspectFile(f *os.File, size int64, want Format) (content, error) {
-	head := make([]byte, min(size, inspectSize))
-	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
-		return content{}, storageError(err, "read %s back", f.Name())
-	}
-	found, err := inspect(head, size, want)
-	if err != nil {
-		return content{}, err
-	}
-	tail := make([]byte, min(size, tailSize))
-	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil && err != io.EOF {
-		return content{}, storageError(err, "read %s back", f.Name())
-	}
-	return found, inspectTail(tail, found.format)
 }
 
 func tooLarge(size, limit int64) *Error {

@@ -24,8 +24,11 @@
 // when a pull needs the room (evict.go, inuse.go, unused.go), reads its blobs again
 // (scrub.go) and notices when its directory changes under it (check.go).
 //
+// What the bytes are is judged by package diskimage, before space is taken and on the
+// finished file (inspect.go).
+//
 // The package is Linux only. Its pure parts (ranges, answers, units, leases,
-// journal.go, inspection, addresses, redaction) do no I/O; source.go talks HTTP;
+// journal.go, addresses, redaction) do no I/O; source.go talks HTTP;
 // dir.go, store.go, blob.go, checkpoint.go, flush.go and publish.go touch the disk; pull.go is the ladder of
 // attempts that joins them.
 package pull

@@ -16,8 +16,9 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
 )
 
-// objectSize makes several leases and an odd last unit.
-const objectSize = 13<<20 + 12345
+// objectSize makes several leases and an odd last unit. It is a multiple of 4 KiB, as
+// disks are, so that nobody has to ask for the last bytes by themselves.
+const objectSize = 13<<20 + 12<<10
 
 // openStore opens a fresh store that retries at once, and checks its invariants
 // when the test ends.

@@ -1,86 +1,118 @@
 package pull
 
 import (
+	"context"
 	"errors"
-	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/cloudimage-dev/cloudimage-operator/internal/diskimage"
 )
 
-// inspectSize is how many of an object's first bytes the inspection looks at,
-// and tailSize how many of its last.
-const (
-	inspectSize = 4096
-	tailSize    = 512
-)
+// tailPatience is how long the last bytes of an object are waited for before the rest
+// of it is fetched. They are looked at again on the finished file.
+const tailPatience = 5 * time.Second
 
-// content is what the bytes of an object were found to be.
-type content struct {
-	format      Format // Qcow2, Raw or Opaque
-	virtualSize int64  // bytes of the guest's disk; 0 for Opaque
+// inspectHead judges an object by its first bytes. total is the size of the object, -1
+// while unknown; head holds min(total, diskimage.HeadSize) bytes. Every error of it is
+// UnsupportedContent.
+func inspectHead(head []byte, total int64, want Format) error {
+	_, err := admit(diskimage.Head(head, total), want)
+	return err
 }
 
-// inspect judges an object by its first bytes. total is the size of the object,
-// -1 while unknown; head holds min(total, inspectSize) bytes. Every error of it
-// is UnsupportedContent.
-func inspect(head []byte, total int64, want Format) (content, error) {
-	if total == 0 || len(head) == 0 {
-		return content{}, fail(UnsupportedContent, "the object is empty")
+// inspectFile judges a complete file. Its errors are UnsupportedContent, those of ctx
+// and those of reading.
+func inspectFile(ctx context.Context, f *os.File, size int64, want Format) (diskimage.Image, error) {
+	if want == FormatOpaque { // nothing of it is to be read
+		_, err := admit(diskimage.Head([]byte{0}, size), want)
+		return diskimage.Image{Format: want}, err
 	}
-	if want == FormatOpaque {
-		return content{format: FormatOpaque}, nil
+	found, err := diskimage.File(interruptible{ctx, f}, size)
+	if ctx.Err() != nil {
+		return diskimage.Image{}, ctx.Err()
 	}
-	header, err := parseQcow2(head, total)
-	if !errors.Is(err, errNotQcow2) {
-		return inspectQcow2(header, err, want)
+	if err != nil {
+		return diskimage.Image{}, storageError(err, "inspect %s", f.Name())
 	}
-	if name := match(archives, head); name != "" {
-		return content{}, fail(UnsupportedContent, "the object is a %s (its first bytes are %s): unpack it and serve the disk image, or ask for format Opaque",
-			name, firstBytes(head))
-	}
-	if name := otherDisk(head); name != "" {
-		return content{}, fail(UnsupportedContent, "the object is a %s: convert it with qemu-img convert -O qcow2, or ask for format Opaque", name)
-	}
-	if kind := textKind(head); kind != "" {
-		// Never what it says: the URL may lead to a service whose answers the reader of
-		// a status is not to see.
-		return content{}, fail(UnsupportedContent, "the object is %s, not a disk image: check that the URL needs no login and names the image itself", kind)
-	}
-	if want == FormatQcow2 {
-		return content{}, fail(UnsupportedContent, "the object is not a qcow2 image (its first bytes are %s, a qcow2 begins 51 46 49 fb)", firstBytes(head))
-	}
-	return content{format: FormatRaw, virtualSize: max(total, 0)}, nil
+	return admit(found, want)
 }
 
-// inspectQcow2 decides over an object that bears the qcow2 magic; err is what
-// parsing its header gave.
-func inspectQcow2(header qcow2Header, err error, want Format) (content, error) {
-	switch {
-	case want == FormatRaw:
-		return content{}, fail(UnsupportedContent, "the object is a qcow2 image but format Raw was asked for: ask for Auto or Qcow2")
-	case err != nil:
-		return content{}, fail(UnsupportedContent, "the object is a qcow2 image that cannot be used: %v", err)
-	case header.backingFile:
-		return content{}, fail(UnsupportedContent,
-			"the qcow2 image names a backing file, which would make a hypervisor read other files of the host: flatten it with qemu-img convert -O qcow2")
-	case header.externalData:
-		return content{}, fail(UnsupportedContent,
-			"the qcow2 image keeps its data in an external file, which would make a hypervisor read other files of the host: convert it with qemu-img convert -O qcow2")
+// admit gives a refusal its reason.
+func admit(found diskimage.Description, want Format) (diskimage.Image, error) {
+	image, err := found.As(want)
+	if err != nil {
+		return image, fail(UnsupportedContent, "%s", err)
 	}
-	return content{format: FormatQcow2, virtualSize: header.virtualSize}, nil
+	return image, nil
 }
 
-// inspectTail judges a complete object by its last bytes, for the formats that
-// show only there. found is what its first bytes showed; only what may be raw
-// can turn out to be something else.
-func inspectTail(tail []byte, found Format) error {
-	if found != FormatRaw {
+// interruptible ends what reads a file with its context.
+type interruptible struct {
+	ctx  context.Context //nolint:containedctx // io.ReaderAt has no room for it
+	file io.ReaderAt
+}
+
+// ReadAt implements io.ReaderAt.
+func (r interruptible) ReadAt(p []byte, offset int64) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.file.ReadAt(p, offset)
+}
+
+// inspectTail judges an object by its last bytes before space is taken for it, if
+// they may show what the first ones do not and the server sends ranges: one small
+// request instead of all bytes of, say, a fixed VHD. If it brings nothing in time, or
+// there is no connection for it, the pull goes on: the finished file is inspected in any case.
+func (p *run) inspectTail(ctx context.Context, o *opened, head []byte) error {
+	total := o.object.total
+	found := diskimage.Head(head, total)
+	if p.job.Format == FormatOpaque || o.how != openRanges || o.body.end >= total || !found.MayEndOtherwise(total) {
 		return nil
 	}
-	if name := match(footers, tail); name != "" {
-		return fail(UnsupportedContent, "the object is a %s (by its last %d bytes): convert it with qemu-img convert -O qcow2, or ask for format Opaque", name, tailSize)
+	if p.job.Connections == 1 {
+		return nil // it is that of the first answer
 	}
-	return nil
+	slot, ok := p.store.budget.try(p, p.source.origin())
+	if !ok {
+		return nil
+	}
+	defer slot.release()
+	tail, err := p.tail(ctx, o.object)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		p.log("the object's last bytes are not known yet", err)
+		return nil
+	}
+	_, err = admit(found.WithTail(tail), p.job.Format)
+	return err
 }
 
-// firstBytes prints the start of head in hex, for messages: enough for a magic
-// number, and too little to read anything of somebody else's by.
-func firstBytes(head []byte) string { return fmt.Sprintf("% x", head[:min(len(head), 4)]) }
+// tail asks for an object's last bytes, once.
+func (p *run) tail(ctx context.Context, of object) ([]byte, error) {
+	asked := span{max(0, of.total-diskimage.TailSize), of.total}
+	ctx, cancel := context.WithTimeoutCause(ctx, min(tailPatience, p.job.StallTimeout), errSilent)
+	defer cancel()
+	at, _ := p.source.current()
+	r, _, err := p.source.get(ctx, at, &asked, of.validator)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	given, err := judgeLater(r.reply, asked, of, p.terms())
+	if err == nil && given != asked {
+		err = errors.New("the server sent a part of them")
+	}
+	if err != nil {
+		return nil, err
+	}
+	tail := make([]byte, asked.len())
+	if n, err := readFull(r, tail); n < len(tail) {
+		return nil, err
+	}
+	return tail, nil
+}

@@ -90,7 +90,7 @@ func (k *killer) step(name string) {
 // TestKilled kills a process at every step of a pull, and then pulls again.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	const size = 45<<20 + 12345 // two checkpoints and some more
+	const size = 45<<20 + 12<<10 // two checkpoints and some more
 	object := pulltest.Random(1, size)
 	points := []killPoint{
 		{"data file made", 1}, {"unit written", 1}, {"unit written", 15}, {"journal made", 1},

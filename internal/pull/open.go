@@ -3,6 +3,8 @@ package pull
 import (
 	"context"
 	"errors"
+
+	"github.com/cloudimage-dev/cloudimage-operator/internal/diskimage"
 )
 
 // opened is a first response that leads somewhere.
@@ -83,7 +85,7 @@ func (p *run) tryOpen(ctx context.Context, stream bool, left *leftover) (*opened
 		err = o.left.inspect(p.job.Format)
 	}
 	if err == nil && o.body.start == 0 {
-		err = p.inspectFirst(o)
+		err = p.inspectFirst(ctx, o)
 	}
 	if err != nil {
 		o.response.close()
@@ -107,7 +109,7 @@ func (p *run) request(ctx context.Context, stream bool, left *leftover) (*opened
 		return nil, err
 	}
 	how, object, body, err := judgeFirst(r.reply, asked, p.terms())
-	if err == nil && how == openRanges && body.len() < min(inspectSize, object.total) {
+	if err == nil && how == openRanges && body.len() < min(diskimage.HeadSize, object.total) {
 		how = openAgain // too little to tell what the object is
 	}
 	if err != nil || how == openAgain {
@@ -163,9 +165,10 @@ func (p *run) whole(r *response, o object, left *leftover) *opened {
 	return &opened{how: openRest, object: o, body: span{0, o.total}, response: r, left: left}
 }
 
-// inspectFirst judges the object by the first bytes of its response.
-func (p *run) inspectFirst(o *opened) error {
-	want := int64(inspectSize)
+// inspectFirst judges the object by the first bytes of its response, and by its last
+// ones if they may say something else.
+func (p *run) inspectFirst(ctx context.Context, o *opened) error {
+	want := int64(diskimage.HeadSize)
 	if o.object.total >= 0 {
 		want = min(want, o.object.total)
 	}
@@ -176,9 +179,12 @@ func (p *run) inspectFirst(o *opened) error {
 	if int64(len(head)) < want && o.object.total >= 0 {
 		return contradict("the first answer ends after %d bytes", len(head))
 	}
-	_, err = inspect(head, o.object.total, p.job.Format)
+	err = inspectHead(head, o.object.total, p.job.Format)
 	if err != nil && o.object.unframed && int64(len(head)) < want {
 		return failWith(SourceUnavailable, err, "the answer may have been cut after %d bytes", len(head))
+	}
+	if err == nil {
+		err = p.inspectTail(ctx, o, head)
 	}
 	return err
 }

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cloudimage-dev/cloudimage-operator/internal/diskimage"
 )
 
 // publish turns a complete work file whose bytes hash to sum into a blob, and
@@ -32,32 +34,32 @@ func (s *Store) publish(ctx context.Context, j *job, w *workFile, sum string, si
 	s.step("image linked")
 	return Result{
 		Digest: digestPrefix + sum, SizeBytes: size, Path: s.blobs.join(sum),
-		Format: found.format, VirtualSizeBytes: found.virtualSize,
+		Format: found.Format, VirtualSizeBytes: found.VirtualSize, Encryption: found.Encryption,
 	}, nil
 }
 
 // seal makes the last checks on the file, and the file immutable and durable.
-func (s *Store) seal(ctx context.Context, j *job, w *workFile, sum string, size int64) (content, error) {
+func (s *Store) seal(ctx context.Context, j *job, w *workFile, sum string, size int64) (diskimage.Image, error) {
 	st, err := statRegular(w.file)
 	if err != nil {
-		return content{}, storageError(err, "check the data file")
+		return diskimage.Image{}, storageError(err, "check the data file")
 	}
 	if st.Size != size {
-		return content{}, fail(StorageError, "the data file has %d bytes instead of %d", st.Size, size)
+		return diskimage.Image{}, fail(StorageError, "the data file has %d bytes instead of %d", st.Size, size)
 	}
-	found, err := inspectFile(w.file, size, j.Format)
+	found, err := inspectFile(ctx, w.file, size, j.Format)
 	if err != nil {
-		return content{}, err
+		return diskimage.Image{}, err
 	}
 	if err := w.file.Chmod(blobMode); err != nil {
-		return content{}, storageError(err, "make the data file read-only")
+		return diskimage.Image{}, storageError(err, "make the data file read-only")
 	}
 	s.step("data sealed")
 	// After a failed fsync a later one may succeed and mean nothing, so any
 	// error here ends the pull and its file, even where there was only no room.
 	if err := w.file.Sync(); err != nil {
 		w.poisoned = true
-		return content{}, storageError(err, "sync the data file")
+		return diskimage.Image{}, storageError(err, "sync the data file")
 	}
 	s.step("data file synced")
 	// What the flusher left.
@@ -66,15 +68,15 @@ func (s *Store) seal(ctx context.Context, j *job, w *workFile, sum string, size 
 		return found, nil // it was a hint
 	}
 	if err != nil {
-		return content{}, storageError(err, "drop the data file from the page cache")
+		return diskimage.Image{}, storageError(err, "drop the data file from the page cache")
 	}
 	again, err := hashFile(ctx, w.file, size)
 	if err != nil {
 		w.poisoned = reasonOf(err) != "" // whoever ended the pull says nothing about the disk
-		return content{}, err
+		return diskimage.Image{}, err
 	}
 	if again != sum {
-		return content{}, fail(StorageError, "the medium returns bytes with digest sha256:%s where sha256:%s was written: check the disk", again, sum)
+		return diskimage.Image{}, fail(StorageError, "the medium returns bytes with digest sha256:%s where sha256:%s was written: check the disk", again, sum)
 	}
 	return found, nil
 }

@@ -153,7 +153,7 @@ func TestRefusedRedirects(t *testing.T) {
 // presigned URLs are; the original URL leads to a fresh one.
 func TestExpiredRedirect(t *testing.T) {
 	t.Parallel()
-	object := pulltest.Random(1, 40<<20+5)
+	object := pulltest.Random(1, 40<<20+4096)
 	tests := []struct {
 		name    string
 		refuses func(signature, request int) bool // counted from 0, of those with that signature

@@ -9,22 +9,19 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cloudimage-dev/cloudimage-operator/internal/diskimage"
 	address "github.com/cloudimage-dev/cloudimage-operator/internal/source"
 )
 
 // Format says what an object may be.
-type Format string
+type Format = diskimage.Format
 
 // The formats of a Request. A Result carries Qcow2, Raw or Opaque, never Auto.
 const (
-	// FormatAuto takes qcow2 and raw images, and refuses everything known to be neither.
-	FormatAuto Format = "Auto"
-	// FormatQcow2 takes qcow2 versions 2 and 3 without backing or external data file.
-	FormatQcow2 Format = "Qcow2"
-	// FormatRaw takes a disk's plain bytes (ISO images are such).
-	FormatRaw Format = "Raw"
-	// FormatOpaque takes any bytes, uninspected.
-	FormatOpaque Format = "Opaque"
+	FormatAuto   = diskimage.FormatAuto
+	FormatQcow2  = diskimage.FormatQcow2
+	FormatRaw    = diskimage.FormatRaw
+	FormatOpaque = diskimage.FormatOpaque
 )
 
 // Verify says how much the last check of the bytes proves.
@@ -97,6 +94,8 @@ type Result struct {
 	Format Format
 	// VirtualSizeBytes is the size of the disk that a guest sees; 0 for Opaque.
 	VirtualSizeBytes int64
+	// Encryption of the guest's data, "" for none.
+	Encryption diskimage.Encryption
 	// Duration from the call to the durable, published blob.
 	Duration time.Duration
 	// AverageBytesPerSecond is SizeBytes without ResumedBytes over Duration; 0 when

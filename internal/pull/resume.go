@@ -7,6 +7,8 @@ import (
 	"io/fs"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cloudimage-dev/cloudimage-operator/internal/diskimage"
 )
 
 // gapMost is the longest part that one connection is given of what is missing
@@ -170,6 +172,5 @@ func (l *leftover) inspect(want Format) error {
 	if n < len(buf) || crc32.Checksum(buf, castagnoli) != l.journal.crcs[0] {
 		return nil // the hasher will find that too
 	}
-	_, err := inspect(buf[:min(len(buf), inspectSize)], l.journal.total, want)
-	return err
+	return inspectHead(buf[:min(len(buf), diskimage.HeadSize)], l.journal.total, want)
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // resumeSize is more than two checkpoints and an odd last unit.
-const resumeSize = 41<<20 + 12345
+const resumeSize = 41<<20 + 12<<10
 
 // interrupt pulls until some of the object is on disk and returns the bytes that
 // the journal vouches for then.
@@ -166,7 +166,7 @@ func TestResumeWhatChanged(t *testing.T) {
 // TestResumeOfWhichObject changes what the server has between two pulls of one URL.
 func TestResumeOfWhichObject(t *testing.T) {
 	t.Parallel()
-	object, other, shorter := pulltest.Random(1, resumeSize), pulltest.Random(2, resumeSize), pulltest.Random(1, resumeSize-5)
+	object, other, shorter := pulltest.Random(1, resumeSize), pulltest.Random(2, resumeSize), pulltest.Random(1, resumeSize-4096)
 	tests := []struct {
 		name    string
 		object  pulltest.Content

@@ -128,7 +128,7 @@ func TestFault20BitRot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			object, healthy := pulltest.Random(1, 5<<20+123), pulltest.Random(2, 2<<20)
+			object, healthy := pulltest.Random(1, 5<<20+4096), pulltest.Random(2, 2<<20)
 			s := openAt(t, t.TempDir(), OpenOptions{})
 			r := Request{URL: pulltest.New(t, object).URL, Digest: pulltest.Digest(object), ImageName: "disk"}
 			mustPull(t, s, r)
@@ -162,7 +162,7 @@ func TestScrubReadsAllAndThenRests(t *testing.T) {
 	s := openAt(t, t.TempDir(), OpenOptions{})
 	var all int64
 	for seed := range uint64(3) {
-		object := pulltest.Random(seed, 1<<20+int(seed)*777)
+		object := pulltest.Random(seed, 1<<20+int(seed)*512)
 		mustPull(t, s, Request{URL: pulltest.New(t, object).URL, ImageName: string(rune('a' + seed))})
 		all += object.Size()
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudimage-dev/cloudimage-operator/internal/diskimage"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
 )
 
@@ -284,6 +285,10 @@ func TestContents(t *testing.T) {
 	qcow2 := pulltest.Qcow2(1, 5<<20, 10<<30)
 	backing := bytes.Clone(qcow2)
 	backing[15] = 0xff
+	small := pulltest.Qcow2(1, 5<<20, 10<<30+100)
+	part := bytes.Clone(qcow2) // whose only L2 table was behind its end
+	copy(part[3<<16:], []byte{0x80, 0, 0, 0, 0, 0x64, 0, 0})
+	luks := append([]byte("LUKS\xba\xbe\x00\x02"), pulltest.RandomBytes(1, 5<<20-8)...)
 	gzip := append([]byte("\x1f\x8b\x08\x00"), pulltest.RandomBytes(1, 5<<20)...)
 	vhd := append(pulltest.RandomBytes(1, 5<<20), append([]byte("conectix"), make([]byte, 504)...)...)
 	tests := []struct {
@@ -294,13 +299,19 @@ func TestContents(t *testing.T) {
 		reason  Reason
 	}{
 		{"qcow2", qcow2, FormatAuto, Result{Format: FormatQcow2, VirtualSizeBytes: 10 << 30}, ""},
-		{"one byte", []byte{0}, FormatAuto, Result{Format: FormatRaw, VirtualSizeBytes: 1}, ""},
+		{"qcow2 of a part of a sector more", small, FormatAuto, Result{Format: FormatQcow2, VirtualSizeBytes: 10 << 30}, ""},
+		{"a part of a qcow2", part, FormatAuto, Result{}, UnsupportedContent},
+		{"a LUKS volume", luks, FormatAuto, Result{Format: FormatRaw, VirtualSizeBytes: 5 << 20, Encryption: diskimage.EncryptionLUKS}, ""},
+		{"one byte", []byte{0}, FormatAuto, Result{}, UnsupportedContent},
+		{"one byte as raw", []byte{0}, FormatRaw, Result{Format: FormatRaw, VirtualSizeBytes: 512}, ""},
 		{"exactly the first range", make([]byte, probeSize), FormatAuto, Result{Format: FormatRaw, VirtualSizeBytes: probeSize}, ""},
-		{"one byte more", make([]byte, probeSize+1), FormatAuto, Result{Format: FormatRaw, VirtualSizeBytes: probeSize + 1, Parallel: true}, ""},
+		{"one byte more", make([]byte, probeSize+1), FormatAuto, Result{}, UnsupportedContent},
+		{"one byte more, as raw", make([]byte, probeSize+1), FormatRaw, Result{Format: FormatRaw, VirtualSizeBytes: probeSize + 512}, ""},
+		{"one sector more", make([]byte, probeSize+512), FormatAuto, Result{Format: FormatRaw, VirtualSizeBytes: probeSize + 512}, ""},
 		{"backing file", backing, FormatAuto, Result{}, UnsupportedContent},
 		{"backing file, opaque", backing, FormatOpaque, Result{Format: FormatOpaque}, ""},
 		{"gzip", gzip, FormatAuto, Result{}, UnsupportedContent},
-		{"gzip as raw", gzip, FormatRaw, Result{}, UnsupportedContent},
+		{"gzip as raw", gzip, FormatRaw, Result{Format: FormatRaw, VirtualSizeBytes: 5<<20 + 512}, ""},
 		{"gzip, opaque", gzip, FormatOpaque, Result{Format: FormatOpaque}, ""},
 		{"a VHD by its footer", vhd, FormatRaw, Result{}, UnsupportedContent},
 		{"empty", nil, FormatOpaque, Result{}, UnsupportedContent},
@@ -322,7 +333,7 @@ func TestContents(t *testing.T) {
 					return
 				}
 				parallel := ranges && len(tt.content) > probeSize
-				if result.Format != tt.want.Format || result.VirtualSizeBytes != tt.want.VirtualSizeBytes || result.Parallel != parallel {
+				if result.Format != tt.want.Format || result.VirtualSizeBytes != tt.want.VirtualSizeBytes || result.Encryption != tt.want.Encryption || result.Parallel != parallel {
 					t.Errorf("result %+v, want %+v", result, tt.want)
 				}
 			})

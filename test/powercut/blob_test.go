@@ -28,7 +28,7 @@ func TestFault06UnreadableBlob(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := &recording{mount: m, wanted: newImage("disk", 1, 600<<10+123)}
+			r := &recording{mount: m, wanted: newImage("disk", 1, 600<<10+1<<10)}
 			r.request = r.wanted.request(pulltest.New(t, pulltest.Bytes(r.wanted.bytes)))
 			d := NewDisk()
 			if _, _, err := r.pullOnce(t.Context(), d); err != nil {
@@ -131,7 +131,7 @@ func TestBlobThatCannotBeSynced(t *testing.T) {
 // TestMediumOfBlobThatIsThere has a blob that this process verified, and whose medium
 // goes bad afterwards: only who asks for the medium is told.
 func TestMediumOfBlobThatIsThere(t *testing.T) {
-	r := &recording{mount: mount(t), wanted: newImage("disk", 1, 3<<20+123)}
+	r := &recording{mount: mount(t), wanted: newImage("disk", 1, 3<<20+512)}
 	r.request = r.wanted.request(pulltest.New(t, pulltest.Bytes(r.wanted.bytes)))
 	d := emptyStore(t, r)
 	s := r.open(t, d)

@@ -18,7 +18,7 @@ import (
 const (
 	// checkpointed is the size of an object with several checkpoints, each after
 	// one of its units.
-	checkpointed = 4<<20 + 45
+	checkpointed = 4<<20 + 4<<10
 	unit         = 1 << 20
 )
 

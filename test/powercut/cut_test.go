@@ -13,8 +13,8 @@ import (
 
 // Sizes of objects: one that is a few writes, and one that takes two leases.
 const (
-	small = 300<<10 + 123
-	large = 4<<20 + 200<<10 + 45
+	small = 300<<10 + 1<<10
+	large = 4<<20 + 200<<10 + 4<<10
 )
 
 // TestPowerCut cuts the power after every operation of a pull, in every way, and

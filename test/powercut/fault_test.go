@@ -29,7 +29,7 @@ func TestFaults(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := &recording{mount: m, wanted: newImage("disk", 1, 600<<10+123)}
+			r := &recording{mount: m, wanted: newImage("disk", 1, 600<<10+1<<10)}
 			server := pulltest.New(t, pulltest.Bytes(r.wanted.bytes))
 			r.request = r.wanted.request(server)
 			all := r.operations(t, tt.disk(t, r))
@@ -144,7 +144,7 @@ func TestDiskStaysFull(t *testing.T) {
 	m := mount(t)
 	for _, room := range []int64{0, 1, sectorSize, 256 << 10, 256<<10 + 1, 600 << 10} {
 		t.Run(fmt.Sprint(room), func(t *testing.T) {
-			r := &recording{mount: m, wanted: newImage("disk", 1, 600<<10+123)}
+			r := &recording{mount: m, wanted: newImage("disk", 1, 600<<10+1<<10)}
 			server := pulltest.New(t, pulltest.Bytes(r.wanted.bytes))
 			r.request = r.wanted.request(server)
 			d := oldFileSystem(t, r)
@@ -186,7 +186,7 @@ func TestFullAtTheEnd(t *testing.T) {
 		"when the data is read back": {Read, pull.VerifyMedia},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := &recording{mount: m, wanted: newImage("disk", 1, 3<<20+123)}
+			r := &recording{mount: m, wanted: newImage("disk", 1, 3<<20+512)}
 			r.request = r.wanted.request(pulltest.New(t, pulltest.Bytes(r.wanted.bytes)))
 			r.request.Verify = tt.verify
 			d := emptyStore(t, r)

@@ -18,7 +18,7 @@ import (
 // kept of unfinished pulls, it may trust only what is right.
 func TestPowerCutAroundInterruption(t *testing.T) {
 	m := mount(t)
-	r := &recording{mount: m, wanted: newImage("disk", 1, 6<<20+45), done: math.MaxInt}
+	r := &recording{mount: m, wanted: newImage("disk", 1, 6<<20+4<<10), done: math.MaxInt}
 	server := pulltest.New(t, pulltest.Bytes(r.wanted.bytes))
 	r.request = r.wanted.request(server)
 	d := emptyStore(t, r)

@@ -25,23 +25,25 @@ func RandomBytes(seed uint64, size int) []byte {
 	return p
 }
 
-// Qcow2 returns the bytes of a qcow2 image of size bytes whose guest sees a disk
-// of virtual bytes: the header of version 3 and, after it, random clusters.
+// Qcow2 returns the bytes of a qcow2 image of size bytes, at least 256 KiB, whose guest
+// sees an empty disk of virtual bytes: the header of version 3, tables, and random
+// clusters behind them.
 func Qcow2(seed uint64, size int, virtual uint64) []byte {
 	p := RandomBytes(seed, size)
-	header := p[:min(size, 512)]
+	header := p[:4<<16] // and the tables
 	clear(header)
 	copy(header, "QFI\xfb")
 	big := binary.BigEndian
-	big.PutUint32(header[4:], 3)        // version
-	big.PutUint32(header[20:], 16)      // cluster bits
-	big.PutUint64(header[24:], virtual) // virtual size
-	big.PutUint32(header[36:], 1)       // L1 entries
-	big.PutUint64(header[40:], 3<<16)   // L1 table
-	big.PutUint64(header[48:], 1<<16)   // refcount table
-	big.PutUint32(header[56:], 1)       // its clusters
-	big.PutUint32(header[96:], 4)       // refcount order
-	big.PutUint32(header[100:], 104)    // header length
+	big.PutUint32(header[4:], 3)                          // version
+	big.PutUint32(header[20:], 16)                        // cluster bits
+	big.PutUint64(header[24:], virtual)                   // virtual size
+	big.PutUint32(header[36:], uint32((virtual-1)>>29+1)) // L1 entries: one for each 512 MiB
+	big.PutUint64(header[40:], 3<<16)                     // L1 table
+	big.PutUint64(header[48:], 1<<16)                     // refcount table
+	big.PutUint32(header[56:], 1)                         // its clusters
+	big.PutUint32(header[96:], 4)                         // refcount order
+	big.PutUint32(header[100:], 104)                      // header length
+	big.PutUint64(header[1<<16:], 2<<16)                  // the one refcount block
 	return p
 }
 
