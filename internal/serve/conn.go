@@ -72,12 +72,6 @@ func (c *conn) moveOn(to stage) {
 	c.stage = to
 }
 
-func (c *conn) at() stage {
-	c.listener.mu.Lock()
-	defer c.listener.mu.Unlock()
-	return c.stage
-}
-
 // onDrop has a function called when the connection is dropped, at once if it is.
 func (c *conn) onDrop(cancel context.CancelFunc) {
 	c.listener.mu.Lock()

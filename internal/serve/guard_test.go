@@ -88,7 +88,7 @@ func TestForgedTokensStarveNoScraper(t *testing.T) {
 		})
 		const minutes = 10
 		for i := range minutes * 1200 {
-			if i%300 == 0 {
+			if i%301 == 0 {
 				if got := scrapeWith(guard, "Bearer good"); got != http.StatusOK {
 					t.Errorf("after %d forged tokens the reader gets %d", i, got)
 				}

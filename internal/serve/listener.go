@@ -78,20 +78,6 @@ func (l *listener) giveWay(from netip.Addr) (gives *conn, room bool) {
 	return gives, gives != nil
 }
 
-// Close implements net.Listener. Connections that are being answered stay until they are.
-func (l *listener) Close() error {
-	err := l.Listener.Close()
-	l.mu.Lock()
-	open := slices.Clone(l.open)
-	l.mu.Unlock()
-	for _, c := range open {
-		if c.at() != answering {
-			c.drop()
-		}
-	}
-	return err
-}
-
 // remove forgets a connection that ended.
 func (l *listener) remove(c *conn) {
 	l.mu.Lock()
