@@ -202,31 +202,3 @@ func writeCertificate(t *testing.T, dir string) string {
 	}
 	return parsed.SerialNumber.String()
 }
-
-func TestProbes(t *testing.T) {
-	t.Parallel()
-	ready := errors.New("no store")
-	r, err := run(t,
-		func(mgr manager.Manager) error {
-			return Probes{Address: "127.0.0.1:0", Ready: func(*http.Request) error { return ready }}.AddTo(mgr)
-		},
-		Probes{Address: "0"}.AddTo, Probes{}.AddTo,
-	)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, want := range map[string]int{"/healthz": 200, "/healthz/": 200, "/healthz/ping": 200, "/readyz": 500, "/readyz/": 500, "/metrics": 404, "/": 404} {
-		response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + r.addresses["probes"] + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		content, _ := io.ReadAll(response.Body)
-		response.Body.Close()
-		if response.StatusCode != want || strings.Contains(string(content), "store") {
-			t.Errorf("%s: status %d, want %d, and no reason; %s", path, response.StatusCode, want, content)
-		}
-	}
-	if err := (Probes{Address: "192.0.2.1:1"}).AddTo(r); err == nil {
-		t.Error("it listens on an address that this machine does not have")
-	}
-}
