@@ -61,10 +61,10 @@ func (c *conn) Close() error {
 
 // moveOn sets how far it is. A header that is complete gives it the bytes of another.
 func (c *conn) moveOn(to stage) {
-	switch to {
-	case asking:
+	if to == asking {
 		c.left.Store(c.listener.bounds.head)
-	case answering:
+	}
+	if to == answering {
 		c.letIn.Store(true)
 	}
 	c.listener.mu.Lock()
