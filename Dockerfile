@@ -3,8 +3,8 @@
 #   docker build --target manager    --build-arg VERSION=v0.1.0 -t ghcr.io/cloudimage-dev/cloudimage-manager:v0.1.0 .
 #   docker build --target node-agent --build-arg VERSION=v0.1.0 -t ghcr.io/cloudimage-dev/cloudimage-node-agent:v0.1.0 .
 #
-# `make release` makes the same contents without an engine; a test compares the two.
-FROM --platform=$BUILDPLATFORM golang:1.26 AS build
+# `make release` makes the same contents without an engine; a test compares the two. CONTRIBUTING.md says how the compiler is renewed.
+FROM --platform=$BUILDPLATFORM golang:1.26.8@sha256:3c3e25a4da13fd0478eed2df1eb35a0e667094a7124d3993a6a1d30f71c17e79 AS build
 ARG TARGETOS TARGETARCH VERSION=dev
 WORKDIR /src
 COPY go.mod go.sum ./

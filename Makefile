@@ -58,8 +58,9 @@ generate: ## write deep copies, CRDs, RBAC and the tables of fields and metrics 
 	@go -C test/tools/release run ./chartfiles $(CURDIR)
 
 .PHONY: release
-release: ## write every artefact of a release into dist/: make release VERSION=v0.1.0
-	@go -C test/tools/release run . -repository $(CURDIR) -out $(CURDIR)/dist -version $(or $(VERSION),$(error say which: make release VERSION=v0.1.0))
+release: ## write every artefact of a release into dist/: make release VERSION=v0.1.0; SIGNING_KEY=FILE signs it
+	@go -C test/tools/release run . -repository $(CURDIR) -out $(CURDIR)/dist -version $(or $(VERSION),$(error say which: make release VERSION=v0.1.0)) \
+		$(if $(SIGNING_KEY),-signing-key '$(abspath $(SIGNING_KEY))')
 
 .PHONY: fmt
 fmt: ## format the code and sort its imports

@@ -31,13 +31,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/serve"
 )
 
 // version is set by the build.
@@ -52,7 +53,7 @@ const (
 type options struct {
 	namespace     string
 	agentSelector string
-	metrics       controller.MetricsServer
+	metrics       serve.Metrics
 	healthAddr    string
 	leaderElect   bool
 	nodeLabels    bool
@@ -119,18 +120,13 @@ func run(ctx context.Context, cfg *rest.Config, opts options) error {
 	if err != nil {
 		return fmt.Errorf("--agent-selector: %w", err)
 	}
-	serving, err := opts.metrics.Options()
-	if err != nil {
-		return err
-	}
 	agents := controller.AgentPods{Namespace: opts.namespace, Labels: agentLabels}
 	cfg.QPS, cfg.Burst = writesPerSecond, writesBurst
 	cfg.UserAgent = "cloudimage-manager/" + version
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme:                        scheme,
 		Cache:                         controller.ManagerCache(agents),
-		Metrics:                       serving,
-		HealthProbeBindAddress:        opts.healthAddr,
+		Metrics:                       metricsserver.Options{BindAddress: "0"}, // internal/serve's
 		LeaderElection:                opts.leaderElect,
 		LeaderElectionID:              "cloudimage-manager",
 		LeaderElectionNamespace:       opts.namespace,
@@ -151,8 +147,8 @@ func run(ctx context.Context, cfg *rest.Config, opts options) error {
 	if err := addOthers(mgr, planner.Client, opts); err != nil {
 		return err
 	}
-	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
-		return fmt.Errorf("set up the probes: %w", err)
+	if err := errors.Join(serve.Probes{Address: opts.healthAddr}.AddTo(mgr), opts.metrics.AddTo(mgr, metrics.Registry)); err != nil {
+		return err
 	}
 	return mgr.Start(ctx)
 }

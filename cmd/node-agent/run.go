@@ -20,14 +20,15 @@ import (
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/serve"
 )
 
 // partialsKept is how long an unfinished pull may lie in the store untouched: its
@@ -42,7 +43,7 @@ type agentOptions struct {
 	nodeRate        int64
 	nodeConnections int
 	hostConnections int
-	metrics         controller.MetricsServer
+	metrics         serve.Metrics
 	healthAddr      string
 
 	networkOptions
@@ -63,7 +64,7 @@ func runAgent(ctx context.Context, args []string, stderr io.Writer) int {
 	log.SetOutput(io.Discard) // net/http would print what a wrong server sends after a body
 	cfg, err := config.GetConfig()
 	if err == nil {
-		err = serve(ctx, cfg, opts, logger)
+		err = follow(ctx, cfg, opts, logger)
 	}
 	if err != nil {
 		logger.Error(err, "agent stopped")
@@ -120,28 +121,24 @@ func (o *agentOptions) check(rest []string) error {
 	return o.networkOptions.parse()
 }
 
-// serve runs the agent until the context ends.
-func serve(ctx context.Context, cfg *rest.Config, opts agentOptions, logger logr.Logger) error {
+// follow runs the agent until the context ends.
+func follow(ctx context.Context, cfg *rest.Config, opts agentOptions, logger logr.Logger) error {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return fmt.Errorf("build the scheme: %w", err)
 	}
-	serving, err := opts.metrics.Options()
-	if err != nil {
-		return err
-	}
 	cfg.UserAgent = "cloudimage-node-agent/" + version
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
-		Scheme:                 scheme,
-		Cache:                  controller.AgentCache(opts.node),
-		Metrics:                serving,
-		HealthProbeBindAddress: opts.healthAddr,
+		Scheme:  scheme,
+		Cache:   controller.AgentCache(opts.node),
+		Metrics: metricsserver.Options{BindAddress: "0"}, // internal/serve's
 	})
 	if err != nil {
 		return fmt.Errorf("create the manager: %w", err)
 	}
 	a := &agent{opts: opts, mgr: mgr, logger: logger, metrics: controller.NewAgentMetrics(metrics.Registry)}
-	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("agent", a.ready), mgr.Add(a)); err != nil {
+	probes := serve.Probes{Address: opts.healthAddr, Ready: a.ready}
+	if err := errors.Join(probes.AddTo(mgr), opts.metrics.AddTo(mgr, metrics.Registry), mgr.Add(a)); err != nil {
 		return fmt.Errorf("set up the agent: %w", err)
 	}
 	return mgr.Start(ctx)

@@ -42,8 +42,26 @@ nothing else:
 
 The certificate is made at each start and signed by nobody, so a scraper must not verify it; ` + "`--metrics-cert-dir`" + ` names a
 directory with a ` + "`tls.crt` and `tls.key`" + ` of your own, which are read again when they change. ` + "`--metrics-secure=false`" + ` serves
-plain HTTP to everybody, for a loopback address. The answer of the API server is kept for a minute, a refusal for ten
-seconds. [Security](security.md) says what a scraper's token should be able to do: nothing else.
+plain HTTP to everybody, for a loopback address.
+
+The network policies of the chart and of ` + "`config/default`" + ` let requests for metrics in from Pods of the operator's own namespace and of namespaces with
+the label ` + "`metrics: enabled`" + `; the chart also from the namespaces of the ServiceAccounts in ` + "`metrics.readers`" + `. Label the namespace of your Prometheus:
+
+    kubectl label namespace monitoring metrics=enabled
+
+or name the peers in ` + "`networkPolicy.metricsFrom`" + `, as you have to for a Prometheus in the network of its host (` + "`ipBlock`" + `).
+
+| a scraper gets | means |
+|---|---|
+| 401 | no token, or one that the API server does not know |
+| 403 | its user may not ` + "`get /metrics`" + ` |
+| 429 | unknown tokens came faster than they are asked about: 5, then one in 2 s from an address; 10, then 2 a second from all strangers |
+| 503 | the API server could not be asked about an unknown token |
+| a reset connection | over 16 KiB of headers, or the port is flooded: it has 64 connections, 16 of an address |
+
+The answer of the API server is kept for a minute, a refusal for ten seconds. A token that was let in is good for ten minutes while the
+API server cannot be asked, and needs nothing of the budget of unknown ones; nor does its successor over the same connection.
+[Security](security.md) says what a scraper's token should be able to do: nothing else.
 [Observability](observability.md) tells of alerts and the dashboard, and how to have the Prometheus operator scrape, with a
 Secret for the token of that ServiceAccount. Without the operator, put that token into a file, and give Prometheus itself a ServiceAccount that
 may get, list and watch Pods in that namespace:

@@ -83,3 +83,22 @@ optionally, annotations. The file is the one source: nothing of it is written a 
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* Who may reach the metrics' port; nothing is everybody. */}}
+{{- define "cloudimage-operator.metricsFrom" -}}
+{{- if kindIs "slice" .Values.networkPolicy.metricsFrom }}
+{{- with .Values.networkPolicy.metricsFrom }}{{ toYaml . }}{{ end }}
+{{- else -}}
+- podSelector: {}
+- namespaceSelector:
+    matchLabels:
+      metrics: enabled
+{{- $namespaces := list }}
+{{- range .Values.metrics.readers }}{{ with .namespace }}{{ $namespaces = append $namespaces . }}{{ end }}{{ end }}
+{{- range without ($namespaces | uniq | sortAlpha) .Release.Namespace }}
+- namespaceSelector:
+    matchLabels:
+      kubernetes.io/metadata.name: {{ . }}
+{{- end }}
+{{- end }}
+{{- end -}}

@@ -20,7 +20,7 @@ func removeEarlier(dir string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read what an earlier run made: %w", err)
 	}
-	names := []string{imageList, checksums}
+	names := []string{imageList, checksums, signature}
 	for line := range strings.Lines(string(list)) {
 		if _, name, found := strings.Cut(strings.TrimSpace(line), "  "); found && name == filepath.Base(name) {
 			names = append(names, name)
@@ -42,7 +42,7 @@ func writeChecksums(dir string) error {
 	}
 	var sums bytes.Buffer
 	for _, entry := range entries {
-		if entry.IsDir() || entry.Name() == checksums {
+		if entry.IsDir() || entry.Name() == checksums || entry.Name() == signature {
 			continue
 		}
 		data, err := os.ReadFile(filepath.Join(dir, entry.Name()))

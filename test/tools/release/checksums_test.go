@@ -22,7 +22,7 @@ func TestRemoveEarlier(t *testing.T) {
 		if err := removeEarlier(dir); err != nil {
 			t.Fatal(err)
 		}
-		write("agent-v1", imageList)
+		write("agent-v1", imageList, signature)
 		if err := writeChecksums(dir); err != nil {
 			t.Fatal(err)
 		}

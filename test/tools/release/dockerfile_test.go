@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,32 @@ type stage struct {
 	entrypoint []string
 	labels     map[string]string
 	copies     [][2]string // source and destination
+}
+
+// pinned is an image by its digest, beside the tag that people read.
+var pinned = regexp.MustCompile(`^[a-z0-9./-]+:[A-Za-z0-9._-]+@sha256:[0-9a-f]{64}$`)
+
+// TestImagesOfOthersArePinned: a tag may be another image tomorrow, and what it compiles other bytes.
+func TestImagesOfOthersArePinned(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("../../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stages := []string{"scratch"}
+	for line := range strings.Lines(string(data)) {
+		words := strings.Fields(line)
+		if len(words) < 4 || words[0] != "FROM" {
+			continue
+		}
+		if from := words[len(words)-3]; !slices.Contains(stages, from) && !pinned.MatchString(from) {
+			t.Errorf("%s is not like name:tag@sha256:digest", from)
+		}
+		stages = append(stages, words[len(words)-1])
+	}
+	if len(stages) < 4 {
+		t.Errorf("only the stages %q were found", stages)
+	}
 }
 
 func readDockerfile(t *testing.T, path string) map[string]stage {

@@ -1,5 +1,5 @@
 // Command release writes every artefact of a release into one folder: the programs, their container images without a container
-// engine, software bills of materials, the chart, the manifest for those without Helm, and the checksums of all. The same commit
+// engine, software bills of materials, the chart, the manifest for those without Helm, and the signed checksums of all. The same commit
 // and version, built by the same Go, give the same bytes, on any machine and in any folder.
 package main
 
@@ -23,6 +23,7 @@ type options struct {
 	version    string
 	platforms  []platform
 	imagesOnly bool
+	signingKey string
 }
 
 func main() {
@@ -50,6 +51,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&opts.version, "version", "", "version of the release, like v0.1.0")
 	flags.StringVar(&platforms, "platforms", "linux/amd64,linux/arm64", "platforms of the images")
 	flags.BoolVar(&opts.imagesOnly, "images-only", false, "write no more than the images")
+	flags.StringVar(&opts.signingKey, "signing-key", "", "SSH key that signs the checksums, or the public half of one in an agent or on a token; empty signs nothing")
 	if err := flags.Parse(args); err != nil {
 		return opts, err
 	}
@@ -71,6 +73,11 @@ func parse(args []string) (options, error) {
 
 // run writes the artefacts in the order in which they need each other.
 func run(ctx context.Context, opts options) error {
+	if opts.signingKey != "" {
+		if err := requireSigner(opts.repository, opts.signingKey); err != nil { // before minutes of work
+			return err
+		}
+	}
 	if err := os.MkdirAll(opts.out, 0o755); err != nil {
 		return fmt.Errorf("create the folder of the artefacts: %w", err)
 	}
@@ -92,7 +99,10 @@ func run(ctx context.Context, opts options) error {
 			return err
 		}
 	}
-	return writeChecksums(opts.out)
+	if err := writeChecksums(opts.out); err != nil || opts.signingKey == "" {
+		return err
+	}
+	return sign(ctx, opts.repository, opts.out, opts.signingKey)
 }
 
 // rest writes what is no image.

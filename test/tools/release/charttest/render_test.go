@@ -176,6 +176,56 @@ func TestToggles(t *testing.T) {
 	}
 }
 
+// TestWhoReachesTheMetrics: nobody by default who has no business there, and whoever was let in by the values of an earlier release.
+func TestWhoReachesTheMetrics(t *testing.T) {
+	t.Parallel()
+	const (
+		here     = "map[podSelector:map[]]"
+		labelled = " map[namespaceSelector:map[matchLabels:map[metrics:enabled]]]"
+	)
+	named := func(name string) string {
+		return "map[namespaceSelector:map[matchLabels:map[kubernetes.io/metadata.name:" + name + "]]]"
+	}
+	for name, c := range map[string]struct {
+		values, want string // of every rule's from; empty is everybody
+	}{
+		"by default":              {"", "[" + here + labelled + "]"},
+		"with readers":            {"metrics: {readers: [{kind: ServiceAccount, name: a, namespace: monitoring}, {kind: ServiceAccount, name: b, namespace: monitoring}, {kind: User, name: c}]}", "[" + here + labelled + " " + named("monitoring") + "]"},
+		"with a reader from here": {"metrics: {readers: [{kind: ServiceAccount, name: a, namespace: " + namespace + "}]}", "[" + here + labelled + "]"},
+		"everybody":               {"networkPolicy: {metricsFrom: []}", ""},
+		"as they were copied":     {"networkPolicy: {enabled: true, metricsFrom: [], managerEgress: [], agentEgress: []}", ""},
+		"some": {"metrics: {readers: [{kind: ServiceAccount, name: a, namespace: elsewhere}]}\nnetworkPolicy: {metricsFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]}",
+			"[" + named("monitoring") + "]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			values := filepath.Join(t.TempDir(), "values.yaml")
+			if err := os.WriteFile(values, []byte(c.values), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			manifest := objects(t, template(t, "--values", values))
+			for _, component := range []string{"manager", "node-agent"} {
+				policy := manifest["NetworkPolicy "+namespace+"/cloudimage-"+component]
+				if policy == nil {
+					t.Fatalf("no policy of the %s", component)
+				}
+				rules, _, err := unstructured.NestedSlice(policy.Object, "spec", "ingress")
+				if err != nil || len(rules) != 1 {
+					t.Fatalf("rules %v, error %v; want one", rules, err)
+				}
+				rule, _ := rules[0].(map[string]any)
+				got := ""
+				if from, found := rule["from"]; found {
+					got = fmt.Sprint(from)
+				}
+				if ports := fmt.Sprint(rule["ports"]); got != c.want || ports != "[map[port:metrics protocol:TCP]]" {
+					t.Errorf("the %s lets in %s to %s, want %s to metrics", component, got, ports, c.want)
+				}
+			}
+		})
+	}
+}
+
 // TestKeep: crds.keep is an annotation that Helm obeys; Secrets of people are kept in any case.
 func TestKeep(t *testing.T) {
 	t.Parallel()
