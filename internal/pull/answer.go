@@ -198,6 +198,7 @@ func refusal(status int, h http.Header, now time.Time) *Error {
 	case status == http.StatusRequestTimeout || status >= 500:
 		e = fail(SourceUnavailable, "the server answers %d (%s)", status, text)
 		e.After = parseRetryAfter(h, now)
+		e.final = finalStatus(status)
 	default:
 		e = fail(InvalidSource, "the server answers %d (%s) instead of the object", status, text)
 	}

@@ -18,24 +18,26 @@ func (w *worker) double(ctx context.Context, task *task) error {
 			return storageError(err, "write %d bytes at %d", len(p), start)
 		}
 		unit := heldUnit{unit: task.unit, size: task.size, crc: crc32.Checksum(p, castagnoli)}
+		w.succeed()
 		return w.committed(unit, w.t.sched.commit(unit))
 	}
 	if err == nil || task.ctx.Err() != nil {
+		w.succeed() // the unit came from elsewhere
 		return ctx.Err()
 	}
-	return w.recover(ctx, err)
+	return w.recover(ctx, err, false)
 }
 
 // fetchUnit returns the bytes of a double's unit.
 func (w *worker) fetchUnit(task *task) ([]byte, error) {
 	start := int64(task.unit) * unitSize
 	asked := span{start, start + task.size}
-	r, err := w.t.source.again(task.ctx, asked, w.t.object.validator)
+	r, err := w.ask(task.ctx, asked)
 	if err != nil {
 		return nil, err
 	}
 	defer r.close()
-	body, err := w.t.judge(r.reply, asked)
+	body, err := w.t.judge(r, asked)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package pull
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // opened is a first response that leads somewhere.
@@ -27,33 +28,81 @@ func (o *opened) close() {
 // open makes the first request until it leads somewhere. stream asks for the
 // whole object in one response from the start. left is what an earlier pull left,
 // or nil.
-func (p *run) open(ctx context.Context, stream bool, left *leftover) (o *opened, err error) {
-	slot, err := p.store.budget.wait(ctx, p, p.source.origin())
+func (p *run) open(ctx context.Context, stream bool, left *leftover) (*opened, error) {
+	failing := p.patience()
+	contradictions := 0
+	for {
+		sent := time.Now()
+		o, err := p.openOnce(ctx, stream, left)
+		if err == nil {
+			p.begun = true
+			return o, nil
+		}
+		if !retryable(err) {
+			return nil, err
+		}
+		var wait time.Duration
+		again := true
+		if e, ok := errors.AsType[*Error](err); ok && e.contradiction {
+			contradictions++
+			wait, again = p.store.delay(contradictions, 0), contradictions < maxContradictions
+			stream = stream || contradictions > 1 // its ranges are wrong, its plain answers need not be
+		} else {
+			wait, again = failing.failed(failure{sent: sent, now: time.Now(), wish: wishOf(err)})
+		}
+		if !again {
+			return nil, err
+		}
+		p.retried("the first request is made again", err)
+		if err := pause(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// patience is the request's for an object that nothing has come of, else that of
+// a pull that runs.
+func (p *run) patience() *outage {
+	failing := outage{patience: p.store.endurance, delay: p.store.delay}
+	if !p.begun && p.job.Patience != 0 {
+		failing.patience = p.job.Patience
+	}
+	return &failing
+}
+
+// openOnce makes the first request once, over a connection of the budgets, and
+// waits for the pull's turn to fetch.
+func (p *run) openOnce(ctx context.Context, stream bool, left *leftover) (*opened, error) {
+	s, err := p.store.budget.wait(ctx, p, p.source.origin())
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			slot.release()
-		}
-	}()
-	for attempt := 1; ; attempt++ {
-		o, err := p.tryOpen(ctx, stream, left)
-		if err == nil {
-			o.slot = slot
-			return o, nil
-		}
-		if !retryable(err) || attempt == maxAttempts {
-			return nil, err
-		}
-		if e, ok := errors.AsType[*Error](err); ok && e.contradiction && attempt > 1 {
-			stream = true // its ranges are wrong, its plain answers need not be
-		}
-		p.retried("the first request is made again", err)
-		if err := pause(ctx, p.delay(attempt, err)); err != nil {
-			return nil, err
-		}
+	o, err := p.tryOpen(ctx, stream, left)
+	if err != nil {
+		s.release()
+		return nil, err
 	}
+	o.slot = s
+	if err := p.awaitTurn(ctx, o); err != nil {
+		o.close()
+		return nil, err
+	}
+	return o, nil
+}
+
+// awaitTurn waits until the caller lets the pull fetch. Meanwhile it holds no
+// connection of the budgets: whoever has the turn may need it to end.
+func (p *run) awaitTurn(ctx context.Context, o *opened) (err error) {
+	turn := p.job.Turn
+	if turn == nil || turn.Answered() {
+		return nil
+	}
+	o.slot.release()
+	if err := turn.Wait(ctx); err != nil {
+		return err
+	}
+	o.slot, err = p.store.budget.wait(ctx, p, p.source.origin())
+	return err
 }
 
 // tryOpen makes the first request once, and inspects the object's first bytes

@@ -19,6 +19,11 @@ type worker struct {
 	rate      float64       // bytes per second of recent responses; 0 unknown
 	firstByte time.Duration // of the last response
 	failures  int           // in a row, without progress
+
+	// Of the last request.
+	sent     time.Time
+	resolved int  // resolution of the original URL that found the answer; 0: none did
+	alone    bool // no other one is made until it has ended
 }
 
 func newWorker(t *transfer) *worker { return &worker{t: t} }
@@ -35,6 +40,7 @@ func (w *worker) begin(ctx context.Context, l *lease, r *response, body span, s 
 	w.slot = s
 	stop := r.endWith(ctx)
 	defer stop()
+	w.resolved = w.t.source.current().times
 	w.t.sched.ask(l, r.cancel)
 	before := l.arrived.Load()
 	w.t.entered()
@@ -80,12 +86,41 @@ func (w *worker) asker() asker {
 	return asker{
 		rate: w.rate, firstByte: w.firstByte, workers: w.t.run.job.Connections,
 		worth: max(w.t.run.store.patience, stealRoundTrips*w.firstByte),
-		admit: func() (ok bool) {
-			w.slot, ok = w.t.run.store.budget.try(w.t.run, w.t.source.origin())
-			return ok
-		},
-		dismiss: w.slot.release,
+		admit: w.admit, dismiss: w.dismiss,
 	}
+}
+
+// admit takes what another request needs: leave to ask, and a connection of the
+// budgets. It is called under the scheduler's lock.
+func (w *worker) admit() (ok bool) {
+	ok, w.alone = w.t.outage.admits(time.Now(), w.t.landed.Load())
+	if !ok {
+		return false
+	}
+	if w.slot, ok = w.t.run.store.budget.try(w.t.run, w.t.source.origin()); !ok {
+		w.dismiss()
+	}
+	return ok
+}
+
+// dismiss gives back what admit took.
+func (w *worker) dismiss() {
+	w.slot.release()
+	if w.alone {
+		w.t.outage.ended()
+	}
+	w.alone = false
+}
+
+// ask asks the source for a span, and takes note of when. What answers for the
+// object may fail later: then by which resolution of the original URL it was found.
+func (w *worker) ask(ctx context.Context, asked span) (*response, error) {
+	w.sent, w.resolved = time.Now(), 0
+	r, err := w.t.source.again(ctx, asked, w.t.object.validator)
+	if !failed(r, err) {
+		w.resolved = w.t.source.current().times
+	}
+	return r, err
 }
 
 // fetch asks for a lease until nothing of it is left. What has arrived is not
@@ -111,32 +146,52 @@ func (w *worker) settle(ctx context.Context, l *lease, before int64, err error) 
 	if hopeless {
 		return err
 	}
-	if progress || err == nil {
+	if progress {
 		w.failures = 0
 	}
-	return w.recover(ctx, err)
+	return w.recover(ctx, err, progress)
 }
 
 // recover waits out a failure that another attempt may mend, or returns it.
-func (w *worker) recover(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil {
+// progress says that the request brought something before it failed.
+func (w *worker) recover(ctx context.Context, err error, progress bool) error {
+	if ctx.Err() != nil {
 		return err
 	}
-	if errors.Is(err, errTaken) || errors.Is(err, errSlow) {
+	if err == nil || errors.Is(err, errTaken) || errors.Is(err, errSlow) {
+		w.succeed()
 		return nil
 	}
-	if !retryable(err) {
+	_, refused := errors.AsType[*refusedRequest](err)
+	if !refused && !retryable(err) {
 		return err
 	}
-	if !w.t.budget.spend(w.t.landed.Load()) {
-		return err
-	}
-	if crowded(err) {
-		w.t.governor.refused(time.Now())
+	if !progress {
+		w.t.source.doubt(w.resolved)
 	}
 	w.failures++
+	wait, again := w.t.outage.failed(failure{
+		sent: w.sent, now: time.Now(), kept: w.t.landed.Load(), attempt: w.failures, wish: wishOf(err),
+		refused: refused, alone: w.alone || w.t.workers == 1,
+	})
+	w.alone = false
+	if !again {
+		return err
+	}
+	if refused || crowded(err) {
+		w.t.governor.refused(time.Now())
+	}
 	w.t.run.retried("a range is asked for again", err)
-	return w.t.sched.pause(ctx, w.t.run.delay(w.failures, err))
+	return w.t.sched.pause(ctx, wait)
+}
+
+// succeed takes note that the last request brought what it was to bring.
+func (w *worker) succeed() {
+	w.failures = 0
+	if w.alone {
+		w.t.outage.served()
+	}
+	w.alone = false
 }
 
 // request asks once for what is left of a lease and takes what comes.
@@ -153,17 +208,17 @@ func (w *worker) request(ctx context.Context, l *lease) error {
 	}
 	w.t.entered()
 	defer w.t.left()
-	r, err := w.t.source.again(own, asked, w.t.object.validator)
+	r, err := w.ask(own, asked)
 	if err != nil {
 		cancel(nil)
 		return err
 	}
-	body, err := w.t.judge(r.reply, asked)
+	body, err := w.t.judge(r, asked)
 	if err == nil {
 		defer cancel(nil)
 		return w.receive(r, l, body)
 	}
-	if e, ok := errors.AsType[*Error](err); ok && e.ignoredRange && w.t.ignored.Add(1) > 1 && stop() {
+	if e, ok := err.(*Error); ok && e.ignoredRange && w.t.ignored.Add(1) > 1 && stop() { //nolint:errorlint // not within a refusedRequest
 		return w.t.offerStream(r)
 	}
 	defer cancel(nil)
@@ -171,12 +226,18 @@ func (w *worker) request(ctx context.Context, l *lease) error {
 	return err
 }
 
-// judge is judgeLater, for a URL that a redirect may have led to: where a plain
-// 400 says that a signature is no longer good, it is a refusal.
-func (t *transfer) judge(r reply, asked span) (span, error) {
-	body, err := judgeLater(r, asked, t.object, t.run.terms())
-	if at, _ := t.source.current(); err != nil && at.redirected && r.status == http.StatusBadRequest {
+// judge is judgeLater for the answer to a request that may not be the last word on
+// it. Where a redirect led, a plain 400 may say that a signature is no longer good.
+func (t *transfer) judge(r *response, asked span) (span, error) {
+	body, err := judgeLater(r.reply, asked, t.object, t.run.terms())
+	if err == nil {
+		return body, nil
+	}
+	if r.at.redirected && r.reply.status == http.StatusBadRequest {
 		err = failWith(Forbidden, err, "the URL that the server redirects to is refused")
+	}
+	if aboutRequest(r, t.object) {
+		err = &refusedRequest{err}
 	}
 	return body, err
 }

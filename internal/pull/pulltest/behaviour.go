@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Span is a half-open range of bytes.
@@ -50,6 +51,7 @@ type Exchange struct {
 	Close          bool            // close the connection after the answer
 	Refuse         bool            // close it without one
 	Gate           <-chan struct{} // answer only once it is closed
+	Ended          []func()        // called once the answer is over
 }
 
 // Behaviour changes the answer to a request.
@@ -224,6 +226,28 @@ func Pace(bytesPerSecond int64) Behaviour {
 
 // Hold answers only once gate is closed.
 func Hold(gate <-chan struct{}) Behaviour { return func(x *Exchange) { x.Gate = gate } }
+
+// Crowded gives behaviours to the requests that come while n others are answered.
+func Crowded(n int, behaviours ...Behaviour) Behaviour {
+	var mu sync.Mutex
+	served := 0
+	return func(x *Exchange) {
+		mu.Lock()
+		defer mu.Unlock()
+		if served >= n {
+			for _, behave := range behaviours {
+				behave(x)
+			}
+			return
+		}
+		served++
+		x.Ended = append(x.Ended, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			served--
+		})
+	}
+}
 
 // Hang closes the connection without an answer.
 func Hang(x *Exchange) { x.Refuse = true }

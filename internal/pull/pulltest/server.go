@@ -182,6 +182,9 @@ func (s *Server) serve(conn net.Conn, id int) {
 		}
 		x := s.exchange(request, id)
 		sent, err := x.write(s.ctx, conn, requests)
+		for _, end := range x.Ended {
+			end()
+		}
 		s.mu.Lock()
 		s.log = append(s.log, Record{
 			Number: x.Number, Connection: id, Path: request.URL.Path, Header: recorded(request), Status: x.Status, Sent: sent,
