@@ -14,6 +14,9 @@ import (
 
 const (
 	keepAlive = 15 * time.Second
+	// backstop is by how much a connection may outlast the stall time-out of the
+	// request that it is for, which says better what happened.
+	backstop = 5 * time.Second
 	// attemptDelay is the time between attempts at the addresses of one name, the
 	// Connection Attempt Delay that RFC 8305 §8 recommends.
 	attemptDelay = 250 * time.Millisecond
@@ -29,7 +32,7 @@ func newTransport(j *job) *http.Transport {
 		DialContext:            newDialer(j).dial,
 		Protocols:              &protocols,
 		TLSClientConfig:        &tls.Config{RootCAs: j.RootCAs, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    j.StallTimeout,
+		TLSHandshakeTimeout:    j.StallTimeout + backstop,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    j.Connections,
 		MaxConnsPerHost:        j.Connections,
@@ -49,7 +52,7 @@ type dialer struct {
 func newDialer(j *job) *dialer {
 	return &dialer{
 		one: net.Dialer{
-			Timeout:   j.StallTimeout,
+			Timeout:   j.StallTimeout + backstop,
 			KeepAlive: keepAlive,
 			ControlContext: func(_ context.Context, network, address string, _ syscall.RawConn) error {
 				return checkDial(j.Addresses, network, address)
@@ -67,7 +70,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	}
 	found, err := d.lookup(ctx, "ip", host)
 	if err != nil {
-		return nil, err
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err} // as net.Dialer says it
 	}
 	var addresses []string
 	for _, ip := range alternate(found) {

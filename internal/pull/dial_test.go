@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -150,5 +151,27 @@ func TestNoAddressAnswers(t *testing.T) {
 				t.Errorf("%v, %v", conn, err)
 			}
 		})
+	}
+}
+
+// TestStallTimeoutGovernsTheConnection: an address that swallows packets is waited for
+// as long as a silent connection, and a TLS handshake too.
+func TestStallTimeoutGovernsTheConnection(t *testing.T) {
+	t.Parallel()
+	port := listen(t, "127.0.0.10")
+	swallow(t, "127.0.0.11", port)
+	r := Request{URL: "http://" + net.JoinHostPort("127.0.0.11", strconv.Itoa(port)), StallTimeout: 500 * time.Millisecond, Patience: AskOnce}
+	result, err := openStore(t).Pull(t.Context(), r, nil)
+	wantReason(t, err, SourceUnavailable)
+	if !strings.Contains(err.Error(), "no connection to the server was made within 500ms") || result.Retries != 0 {
+		t.Errorf("%v after %d retries", err, result.Retries)
+	}
+	r.StallTimeout = time.Hour
+	j, err := newJob(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, h := newDialer(j).one.Timeout, newTransport(j).TLSHandshakeTimeout; d < time.Hour || h < time.Hour {
+		t.Errorf("a connection is waited for for %s, a handshake for %s", d, h)
 	}
 }
