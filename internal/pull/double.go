@@ -3,29 +3,37 @@ package pull
 import (
 	"context"
 	"hash/crc32"
+	"time"
 )
 
-// double fetches the unit in flight of another's lease a second time, into
-// memory. It is written only once it is complete and this worker is its owner:
-// no two ever write to the same bytes, and what comes too late is discarded.
+// double fetches the unit in flight of another's lease a second time, and gives up
+// what that took before it waits out a failure.
 func (w *worker) double(ctx context.Context, task *task) error {
-	defer w.slot.release()
-	defer w.t.sched.undouble(task)
+	wait, err := w.fetchAgain(ctx, task)
+	w.t.sched.undouble(task)
+	w.slot.release()
+	return w.sitOut(ctx, wait, err)
+}
+
+// fetchAgain fetches a double's unit into memory. It is written only once it is
+// complete and this worker is its owner: no two ever write to the same bytes, and
+// what comes too late is discarded.
+func (w *worker) fetchAgain(ctx context.Context, task *task) (wait time.Duration, err error) {
 	p, err := w.fetchUnit(task)
 	if err == nil && w.t.sched.claim(task) {
 		start := int64(task.unit) * unitSize
 		if _, err := w.t.work.file.WriteAt(p, start); err != nil {
-			return storageError(err, "write %d bytes at %d", len(p), start)
+			return 0, storageError(err, "write %d bytes at %d", len(p), start)
 		}
 		unit := heldUnit{unit: task.unit, size: task.size, crc: crc32.Checksum(p, castagnoli)}
 		w.succeed()
-		return w.committed(unit, w.t.sched.commit(unit))
+		return 0, w.committed(unit, w.t.sched.commit(unit))
 	}
 	if err == nil || task.ctx.Err() != nil {
 		w.succeed() // the unit came from elsewhere
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
-	return w.recover(ctx, err, false)
+	return w.weigh(ctx, err, false)
 }
 
 // fetchUnit returns the bytes of a double's unit.

@@ -90,21 +90,6 @@ func (p *run) openOnce(ctx context.Context, stream bool, left *leftover) (*opene
 	return o, nil
 }
 
-// awaitTurn waits until the caller lets the pull fetch. Meanwhile it holds no
-// connection of the budgets: whoever has the turn may need it to end.
-func (p *run) awaitTurn(ctx context.Context, o *opened) (err error) {
-	turn := p.job.Turn
-	if turn == nil || turn.Answered() {
-		return nil
-	}
-	o.slot.release()
-	if err := turn.Wait(ctx); err != nil {
-		return err
-	}
-	o.slot, err = p.store.budget.wait(ctx, p, p.source.origin())
-	return err
-}
-
 // tryOpen makes the first request once, and inspects the object's first bytes
 // before anything is allocated for the rest.
 func (p *run) tryOpen(ctx context.Context, stream bool, left *leftover) (*opened, error) {

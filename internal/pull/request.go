@@ -1,7 +1,6 @@
 package pull
 
 import (
-	"context"
 	"crypto/x509"
 	"encoding/hex"
 	"net/http"
@@ -67,16 +66,13 @@ type Request struct {
 	Connections int
 	// MaxBytesPerSecond over all connections; 0 is no limit.
 	MaxBytesPerSecond int64
-	// StallTimeout is how long a connection may stay silent, from the attempt to
-	// make it on, and two thirds of how long the whole pull may go without real
-	// progress; 0 is 60 s.
+	// StallTimeout is how long a connection may stay silent, also while it is made,
+	// and two thirds of how long the pull may go without real progress; 0 is 60 s.
 	StallTimeout time.Duration
-	// Patience is how long the first request is made again while the source fails
-	// in a way that may pass; 0 is 30 s, AskOnce not at all. A pull that has begun
-	// always has 30 s without a new byte.
+	// Patience is how long the first request is made again after failures that may
+	// pass; 0 is 30 s, AskOnce not at all. A pull that has begun always has 30 s.
 	Patience time.Duration
-	// Turn, unless nil, is asked once the source has answered the first request,
-	// before anything is fetched.
+	// Turn, unless nil, is asked before anything is fetched.
 	Turn Turn
 	// Header is sent to the URL's own origin and to no other.
 	Header http.Header
@@ -89,19 +85,6 @@ type Request struct {
 	Verify Verify
 	// ImageName makes images/<name> link to the blob; "" makes no link.
 	ImageName string
-}
-
-// AskOnce is the Patience of a caller that waits by itself.
-const AskOnce time.Duration = -1
-
-// Turn is a pull's place among the pulls that its caller runs at a time. A caller
-// may give it to another pull for as long as the source does not answer.
-type Turn interface {
-	// Answered says that the source has answered. From then on the pull keeps its
-	// place; it reports whether it has it still.
-	Answered() bool
-	// Wait waits for a place, for a pull that has none.
-	Wait(ctx context.Context) error
 }
 
 // Result describes a published blob. After a failed pull only TransferredBytes,

@@ -2,7 +2,6 @@ package pull
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 )
@@ -90,28 +89,6 @@ func (w *worker) asker() asker {
 	}
 }
 
-// admit takes what another request needs: leave to ask, and a connection of the
-// budgets. It is called under the scheduler's lock.
-func (w *worker) admit() (ok bool) {
-	ok, w.alone = w.t.outage.admits(time.Now(), w.t.landed.Load())
-	if !ok {
-		return false
-	}
-	if w.slot, ok = w.t.run.store.budget.try(w.t.run, w.t.source.origin()); !ok {
-		w.dismiss()
-	}
-	return ok
-}
-
-// dismiss gives back what admit took.
-func (w *worker) dismiss() {
-	w.slot.release()
-	if w.alone {
-		w.t.outage.ended()
-	}
-	w.alone = false
-}
-
 // ask asks the source for a span, and takes note of when. What answers for the
 // object may fail later: then by which resolution of the original URL it was found.
 func (w *worker) ask(ctx context.Context, asked span) (*response, error) {
@@ -130,68 +107,6 @@ func (w *worker) fetch(ctx context.Context, l *lease) (err error) {
 		err = w.request(ctx, l)
 	}
 	return err
-}
-
-// settle gives up a lease and its connection, and decides what the error that
-// ended it means: nil goes on with other work.
-func (w *worker) settle(ctx context.Context, l *lease, before int64, err error) error {
-	progress := l.arrived.Load()-before >= progressBytes
-	hopeless := false
-	if e, ok := errors.AsType[*Error](err); ok && e.contradiction && !e.ignoredRange {
-		l.contradictions++
-		hopeless = l.contradictions >= maxContradictions
-	}
-	w.t.sched.release(l) // from here on it is somebody else's
-	w.slot.release()
-	if hopeless {
-		return err
-	}
-	if progress {
-		w.failures = 0
-	}
-	return w.recover(ctx, err, progress)
-}
-
-// recover waits out a failure that another attempt may mend, or returns it.
-// progress says that the request brought something before it failed.
-func (w *worker) recover(ctx context.Context, err error, progress bool) error {
-	if ctx.Err() != nil {
-		return err
-	}
-	if err == nil || errors.Is(err, errTaken) || errors.Is(err, errSlow) {
-		w.succeed()
-		return nil
-	}
-	_, refused := errors.AsType[*refusedRequest](err)
-	if !refused && !retryable(err) {
-		return err
-	}
-	if !progress {
-		w.t.source.doubt(w.resolved)
-	}
-	w.failures++
-	wait, again := w.t.outage.failed(failure{
-		sent: w.sent, now: time.Now(), kept: w.t.landed.Load(), attempt: w.failures, wish: wishOf(err),
-		refused: refused, alone: w.alone || w.t.workers == 1,
-	})
-	w.alone = false
-	if !again {
-		return err
-	}
-	if refused || crowded(err) {
-		w.t.governor.refused(time.Now())
-	}
-	w.t.run.retried("a range is asked for again", err)
-	return w.t.sched.pause(ctx, wait)
-}
-
-// succeed takes note that the last request brought what it was to bring.
-func (w *worker) succeed() {
-	w.failures = 0
-	if w.alone {
-		w.t.outage.served()
-	}
-	w.alone = false
 }
 
 // request asks once for what is left of a lease and takes what comes.
