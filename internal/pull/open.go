@@ -42,7 +42,7 @@ func (p *run) open(ctx context.Context, stream bool, left *leftover) (*opened, e
 			return nil, err
 		}
 		var wait time.Duration
-		again := true
+		var again bool
 		if e, ok := errors.AsType[*Error](err); ok && e.contradiction {
 			contradictions++
 			wait, again = p.store.delay(contradictions, 0), contradictions < maxContradictions

@@ -76,7 +76,10 @@ func (o *outage) failed(f failure) (wait time.Duration, again bool) {
 		o.refusals++
 	}
 	wait = o.delay(max(o.failures, f.attempt), f.wish)
-	o.until = f.now.Add(wait)
+	o.until = f.now
+	if o.failures > 1 { // one failure may be that of its connection: another may ask at once
+		o.until = f.now.Add(wait)
+	}
 	return wait, o.refusals < maxRefusals
 }
 

@@ -60,7 +60,7 @@ func (w *worker) weigh(ctx context.Context, err error, progress bool) (wait time
 		w.succeed()
 		return 0, nil
 	}
-	_, refused := errors.AsType[*refusedRequest](err)
+	_, refused := errors.AsType[*refusalError](err)
 	if !refused && !retryable(err) {
 		return 0, err
 	}

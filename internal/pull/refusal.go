@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// refusedRequest is an answer in mid-pull that may be about the one request: a
+// refusalError is an answer in mid-pull that may be about the one request: a
 // server that served ranges of the object and wants fewer connections says so in
 // many ways.
-type refusedRequest struct{ err error }
+type refusalError struct{ err error }
 
 // Error implements error.
-func (e *refusedRequest) Error() string { return e.err.Error() }
+func (e *refusalError) Error() string { return e.err.Error() }
 
 // Unwrap returns what the answer says by itself.
-func (e *refusedRequest) Unwrap() error { return e.err }
+func (e *refusalError) Unwrap() error { return e.err }
 
 // aboutRequest reports whether an answer that is no range of the object o may be
 // about the request, and not about the object, who asks, or the server's state.

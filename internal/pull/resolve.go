@@ -9,11 +9,9 @@ import (
 // again asks for a later span of the same representation. Where a redirect led to
 // may be signed for a time, or fail in any other way: the original may then lead
 // elsewhere. It is asked by one request at a time.
-func (s *source) again(ctx context.Context, asked span, v validator) (*response, error) {
+func (s *source) again(ctx context.Context, asked span, v validator) (r *response, err error) {
 	for {
 		at := s.current()
-		var r *response
-		var err error
 		if !at.doubted {
 			r, _, err = s.get(ctx, at.at, &asked, v)
 			if !at.at.redirected || !failed(r, err) {
@@ -23,23 +21,26 @@ func (s *source) again(ctx context.Context, asked span, v validator) (*response,
 		select {
 		case s.resolving <- struct{}{}:
 		case <-ctx.Done():
-			if r != nil {
-				r.close()
-			}
+			r.giveUp()
 			return nil, ended(ctx)
 		}
-		own := r != nil || err != nil
 		now := s.current()
-		if now.times == at.times || !now.found && !own {
+		if now.times == at.times || at.doubted && !now.found {
 			return s.resolve(ctx, r, asked, v)
 		}
 		<-s.resolving
 		if !now.found {
 			return r, err // somebody else found no more
 		}
-		if r != nil {
-			r.drain()
-		}
+		r.giveUp()
+		r = nil
+	}
+}
+
+// giveUp ends an answer that is of no use; there may be none.
+func (r *response) giveUp() {
+	if r != nil {
+		r.drain()
 	}
 }
 
@@ -47,9 +48,7 @@ func (s *source) again(ctx context.Context, asked span, v validator) (*response,
 // led before. The caller holds resolving, which resolve gives back.
 func (s *source) resolve(ctx context.Context, r *response, asked span, v validator) (*response, error) {
 	defer func() { <-s.resolving }()
-	if r != nil {
-		r.drain()
-	}
+	r.giveUp()
 	r, at, err := s.get(ctx, s.original(), &asked, v)
 	if ctx.Err() == nil {
 		s.settle(at, failed(r, err))

@@ -75,7 +75,7 @@ func keeps(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}
-	if _, ok := errors.AsType[*refusedRequest](err); ok {
+	if _, ok := errors.AsType[*refusalError](err); ok {
 		return true
 	}
 	e, ok := errors.AsType[*Error](err)

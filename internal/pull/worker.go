@@ -133,7 +133,7 @@ func (w *worker) request(ctx context.Context, l *lease) error {
 		defer cancel(nil)
 		return w.receive(r, l, body)
 	}
-	if e, ok := err.(*Error); ok && e.ignoredRange && w.t.ignored.Add(1) > 1 && stop() { //nolint:errorlint // not within a refusedRequest
+	if e, ok := err.(*Error); ok && e.ignoredRange && w.t.ignored.Add(1) > 1 && stop() { //nolint:errorlint // not within a refusalError
 		return w.t.offerStream(r)
 	}
 	defer cancel(nil)
@@ -152,7 +152,7 @@ func (t *transfer) judge(r *response, asked span) (span, error) {
 		err = failWith(Forbidden, err, "the URL that the server redirects to is refused")
 	}
 	if aboutRequest(r, t.object) {
-		err = &refusedRequest{err}
+		err = &refusalError{err}
 	}
 	return body, err
 }
