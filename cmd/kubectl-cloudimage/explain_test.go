@@ -59,8 +59,12 @@ func TestStatus(t *testing.T) {
 		node("c", v1alpha1.ActionPull, pulling(50*mib, 20*mib)),
 		node("d", v1alpha1.ActionPull, v1alpha1.ImageStatus{State: v1alpha1.StateFailed, Reason: "NotFound", Message: "the server answered 404", Attempts: 2}),
 		node("e", v1alpha1.ActionPull, v1alpha1.ImageStatus{State: v1alpha1.StateReady, Revision: "older"}),
+		node("g", v1alpha1.ActionPull, pulling(0, 0)),
+		node("h", v1alpha1.ActionPull, v1alpha1.ImageStatus{State: v1alpha1.StatePending}),
 		{ObjectMeta: metav1.ObjectMeta{Name: "f"}},
 	}
+	caches[len(caches)-2].Status.Images = append(caches[len(caches)-2].Status.Images,
+		v1alpha1.ImageStatus{Name: "fedora", State: v1alpha1.StatePulling}, v1alpha1.ImageStatus{Name: "ubuntu", State: v1alpha1.StatePulling})
 	var out bytes.Buffer
 	if err := writeImage(&out, image(nil), rowsOf(image(nil), caches, now), false); err != nil {
 		t.Fatal(err)
@@ -74,7 +78,9 @@ SIZE     100 MiB
 NODE   STATE     PROGRESS                       RATE        WHY
 d      Failed    -                              -           NotFound: the server answered 404; attempt 2
 c      Pulling   [##########..........]  50 %   3.0 MiB/s   resumed at 20 MiB
+g      Pulling   -                              -           the server has not answered yet
 e      Pending   -                              -           
+h      Pending   -                              -           its turn comes when the node has pulled fedora or ubuntu
 b      Waiting   -                              -           its turn comes when another node is done
 a      Ready     100 MiB                        5.0 MiB/s   
 `
@@ -128,9 +134,16 @@ func TestExplain(t *testing.T) {
 		{"ready", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Ready", Digest: "sha256:ab"}), "as blobs/sha256/ab in its store"},
 		{"pulling", nil, plain, assigned("Pull", pulling(50*mib, 0)), "50 % at 5.0 MiB/s"},
 		{"failed", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Failed", Reason: "NotFound", Message: "404"}), "NotFound: 404\nkubectl cloudimage retry debian"},
+		{"waits for a server", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Failed", Reason: "SourceThrottled", Message: "503"}), "SourceThrottled: 503\nThe agent asks again by itself"},
+		{"waits for an answer", nil, plain, assigned("Pull", pulling(0, 0)), "waits for the server's first answer"},
 		{"removing", nil, plain, assigned("Remove", v1alpha1.ImageStatus{}), "was told to drop it"},
 		{"unanswered", nil, plain, assigned("Pull", v1alpha1.ImageStatus{}), "has not answered"},
 		{"begins", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Pending"}), "waits for other pulls of the node"},
+		{"waits for others", nil, plain, func() *v1alpha1.NodeImageCache {
+			c := assigned("Pull", v1alpha1.ImageStatus{State: "Pending"})
+			c.Status.Images = append(c.Status.Images, v1alpha1.ImageStatus{Name: "fedora", State: v1alpha1.StatePulling}, v1alpha1.ImageStatus{Name: "ubuntu", State: v1alpha1.StateReady})
+			return c
+		}(), "waits for other pulls of the node to end, of fedora."},
 		{"waits for a slot", nil, plain, assigned("Hold", v1alpha1.ImageStatus{}), "2 nodes pull now, and spec.rollout.maxConcurrentNodes is 10"},
 		{"suspended", func(i *v1alpha1.CloudImage) { i.Spec.Suspend = true }, plain, assigned("Hold", v1alpha1.ImageStatus{}), "spec.suspend is true"},
 		{"stopped", func(i *v1alpha1.CloudImage) {

@@ -36,6 +36,9 @@ type row struct {
 	reason   string
 	message  string
 	seen     bool // the agent has the order, and has not begun
+	silent   bool // nothing is known of the object yet: the server has not answered the pull that runs
+	// others are the images that the node pulls now.
+	others []string
 }
 
 // rowsOf are the nodes that an image was assigned to, those that need attention first.
@@ -69,8 +72,19 @@ func rowOf(image *v1alpha1.CloudImage, cache *v1alpha1.NodeImageCache, now time.
 		r.state = unstarted(order)
 	default:
 		r.take(order, report, now)
+		r.others = pulledBy(cache)
 	}
 	return r, true
+}
+
+// pulledBy are the names of the images that a node pulls.
+func pulledBy(cache *v1alpha1.NodeImageCache) (names []string) {
+	for i := range cache.Status.Images {
+		if report := &cache.Status.Images[i]; report.State == v1alpha1.StatePulling {
+			names = append(names, report.Name)
+		}
+	}
+	return names
 }
 
 // unstarted is the state of an order that the agent has not answered.
@@ -90,6 +104,7 @@ func (r *row) take(order *v1alpha1.AssignedImage, report *v1alpha1.ImageStatus, 
 		r.state, r.done, r.rate = stateReady, r.size, report.AverageBytesPerSecond
 	case v1alpha1.StatePulling:
 		r.state, r.done = statePulling, report.BytesCompleted
+		r.silent = report.SizeBytes == 0 && report.BytesCompleted == 0
 		if report.StartTime != nil {
 			if seconds := now.Sub(report.StartTime.Time).Seconds(); seconds >= 1 {
 				r.rate = int64(float64(max(0, r.done-r.resumed)) / seconds)

@@ -135,6 +135,10 @@ func (r row) why() string {
 	switch {
 	case text == "" && r.state == stateWaiting:
 		text = "its turn comes when another node is done"
+	case text == "" && r.state == statePending && len(r.others) > 0:
+		text = "its turn comes when the node has pulled " + strings.Join(r.others, " or ")
+	case text == "" && r.state == statePulling && r.silent:
+		text = "the server has not answered yet"
 	case r.state == statePulling && r.resumed > 0:
 		text = strings.TrimPrefix(text+"; resumed at "+bytesText(r.resumed), "; ")
 	}

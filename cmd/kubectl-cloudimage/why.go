@@ -89,18 +89,46 @@ func (f facts) explainRow(r row) []string {
 		_, report := find(f.cache, f.image.Name)
 		return []string{head, "It holds " + report.Digest + ", " + bytesText(r.size) + ", as blobs/sha256/" + strings.TrimPrefix(report.Digest, "sha256:") + " in its store."}
 	case statePulling:
+		if r.silent {
+			return []string{head, strings.TrimSpace("It waits for the server's first answer, and then for its turn; the node's other pulls go on meanwhile. " + r.message)}
+		}
 		return []string{head, strings.TrimSpace(r.progress() + " at " + r.rateText() + " " + r.why())}
 	case stateFailed:
-		return []string{head, r.why(), "kubectl cloudimage retry " + f.image.Name + " asks again, once the cause is gone."}
+		again := "kubectl cloudimage retry " + f.image.Name + " asks again, once the cause is gone."
+		if triedAgain(r.reason) {
+			again = "The agent asks again by itself, at the latest ten minutes after the last time, and the node's other pulls go on meanwhile. " +
+				"kubectl cloudimage retry " + f.image.Name + " asks now."
+		}
+		return []string{head, r.why(), again}
 	case stateRemoving:
 		return []string{head, "The agent was told to drop it; the entry goes once it has."}
 	case statePending:
 		if r.seen {
-			return []string{head, strings.TrimSpace("The agent has the order and looks at what lies on its disk, or waits for other pulls of the node to end. " + r.message)}
+			return []string{head, strings.TrimSpace("The agent has the order and looks at what lies on its disk, or waits for other pulls of the node to end" + f.others(r) + ". " + r.message)}
 		}
 		return []string{head, "The agent was told to pull and has not answered. " + f.lookAtThePod()}
 	}
 	return []string{head, f.waiting(r), "A node whose agent is away gets no turn. " + f.lookAtThePod()}
+}
+
+// others names the pulls that a node's next one waits for; empty if there are none.
+func (f facts) others(r row) string {
+	if len(r.others) == 0 {
+		return ""
+	}
+	return ", of " + strings.Join(r.others, " or ")
+}
+
+// triedAgain tells the failures after which an agent tries again by itself, from
+// those after which the world has to change or a person has to act.
+func triedAgain(reason string) bool {
+	switch reason {
+	case v1alpha1.ReasonSourceUnavailable, v1alpha1.ReasonSourceThrottled, v1alpha1.ReasonSourceStalled,
+		v1alpha1.ReasonSourceChanged, v1alpha1.ReasonStorageError:
+		return true
+	default:
+		return false
+	}
 }
 
 func (f facts) lookAtThePod() string {

@@ -53,7 +53,7 @@ func TestAnAuthorityIsNamedWhereThePullWasOrdered(t *testing.T) {
 	} {
 		_, err := n.Pull(t.Context(), v1alpha1.AssignedImage{Name: "debian", Source: v1alpha1.ImageSource{HTTP: &v1alpha1.HTTPSource{
 			URL: server.URL, CABundleRef: ref,
-		}}}, func(controller.Progress) {})
+		}}}, nil, func(controller.Progress) {})
 		reasoned, ok := errors.AsType[*pull.Error](err)
 		if !ok || reasoned.Reason() != v1alpha1.ReasonSourceUnavailable || !strings.Contains(err.Error(), say) || strings.Contains(err.Error(), "--cacert") {
 			t.Errorf("an image's message says %q, want %q", err, say)

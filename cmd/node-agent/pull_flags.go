@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -30,6 +31,7 @@ type pullFlags struct {
 	store, digest, maxSize, format, verify, rate, cacert, output string
 	headers, deny, allow                                         []string
 	connections                                                  int
+	stall                                                        time.Duration
 }
 
 func (f *pullFlags) set() *pflag.FlagSet {
@@ -43,6 +45,7 @@ func (f *pullFlags) set() *pflag.FlagSet {
 	set.StringVar(&f.format, "format", "Auto", "what the object may be: Auto, Qcow2, Raw or Opaque; Auto takes qcow2 and raw")
 	set.StringVar(&f.verify, "verify", "cache", "cache: hash the file as the page cache returns it, then sync it; media: also drop the cache and hash what the medium returns")
 	set.StringVar(&f.rate, "max-bytes-per-second", "", "limit over all connections together, a `quantity` of bytes")
+	set.DurationVar(&f.stall, "stall-timeout", pull.DefaultStallTimeout, "how long the server may send nothing, also before its first byte; raise it for one that takes long to begin")
 	set.StringArrayVar(&f.headers, "header", nil, "`'Name: value'` to send to the URL's own host and port, or @FILE with one a line, which keeps secrets out of the process list; repeatable")
 	set.StringVar(&f.cacert, "cacert", "", "PEM `file` of authorities to trust for https instead of the system's")
 	set.StringArrayVar(&f.deny, "deny-cidr", nil, "`network` that may not be connected to; repeatable")
@@ -67,7 +70,7 @@ func parsePullFlags(args []string) (pullConfig, error) {
 
 func (f *pullFlags) config(url string) (config pullConfig, err error) {
 	config.store = f.store
-	config.request = pull.Request{URL: url, Digest: f.digest, Connections: f.connections}
+	config.request = pull.Request{URL: url, Digest: f.digest, Connections: f.connections, StallTimeout: f.stall}
 	if f.store == "" {
 		return config, errors.New("--store is empty: name a directory")
 	}
@@ -93,6 +96,9 @@ func (f *pullFlags) config(url string) (config pullConfig, err error) {
 	}
 	if f.connections == 0 { // which the engine would take for the default
 		return config, fmt.Errorf("--connections is 0: use 1 to %d", pull.MaxConnections)
+	}
+	if f.stall <= 0 {
+		return config, fmt.Errorf("--stall-timeout is %s: use a positive duration such as 90s", f.stall)
 	}
 	if err := f.files(r); err != nil {
 		return config, err
@@ -231,10 +237,12 @@ wrongly, is read as one stream. Without --digest, ranges are used only under a
 strong ETag or Last-Modified. Header fields are dropped when a redirect leaves
 the URL's scheme, host or port, and redirects from https to http are refused.
 
-A pull that was interrupted or killed, or whose server or network failed, keeps
-what is on disk, and the same command goes on from there: the bytes are read and
-compared again, and used only under the same digest, or without --digest under the
-same strong ETag or Last-Modified. A server that serves no ranges starts over.
+A server or network that fails is asked again for half a minute without a new byte,
+by one request at a time. A pull that was interrupted or killed, or that failed in a
+way that may be mended, as by another token or signature, keeps what is on disk, and
+the same command goes on from there: the bytes are read and compared again, and used
+only under the same digest, or without --digest under the same strong ETag or
+Last-Modified. A server that serves no ranges starts over.
 
 The URL is your own choice, so no address is denied unless --deny-cidr says so.
 HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured; --deny-cidr then sees the

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -141,6 +142,29 @@ func TestPullFailures(t *testing.T) {
 	}
 }
 
+// TestStallTimeout has a server that takes long to begin.
+func TestStallTimeout(t *testing.T) {
+	t.Parallel()
+	for timeout, want := range map[string]int{"300ms": pullFailed, "1m": pullDone} {
+		t.Run(timeout, func(t *testing.T) {
+			t.Parallel()
+			begins := make(chan struct{})
+			server := pulltest.New(t, pulltest.Random(1, 1<<20), pulltest.Hold(begins), func(*pulltest.Exchange) {
+				if want == pullDone {
+					time.AfterFunc(time.Second, sync.OnceFunc(func() { close(begins) }))
+				}
+			})
+			code, stdout, stderr := runCLI(t.Context(), "--store", t.TempDir(), "--stall-timeout", timeout, server.URL)
+			if code != want || want == pullFailed && !strings.Contains(stderr, string(pull.SourceStalled)) {
+				t.Errorf("exit code %d, output %q, errors %q", code, stdout, stderr)
+			}
+			if n := len(server.Log()); n > 2 {
+				t.Errorf("%d requests", n)
+			}
+		})
+	}
+}
+
 func TestPullUsageErrors(t *testing.T) {
 	t.Parallel()
 	headers := filepath.Join(t.TempDir(), "headers")
@@ -170,6 +194,9 @@ func TestPullUsageErrors(t *testing.T) {
 		"use http or https":        {"ftp://example.org/SECRET?SECRET"[:21]},
 		"Authorization header":     {"https://user:SECRET@example.org/"},
 		"--store is empty":         {"--store", "", url},
+		"positive duration":        {"--stall-timeout", "0", url},
+		"--stall-timeout is -1s":   {"--stall-timeout", "-1s", url},
+		"invalid argument \"60\"":  {"--stall-timeout", "60", url},
 	} {
 		t.Run(say, func(t *testing.T) {
 			t.Parallel()

@@ -31,7 +31,7 @@ type nodeStore struct {
 var _ controller.Store = (*nodeStore)(nil)
 
 // Pull implements controller.Store.
-func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(controller.Progress)) (controller.Pulled, error) {
+func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, turn *controller.Turn, progress func(controller.Progress)) (controller.Pulled, error) {
 	request, err := n.request(image)
 	if err != nil {
 		return controller.Pulled{}, err
@@ -44,7 +44,7 @@ func (n *nodeStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, prog
 		return controller.Pulled{}, badSecretError{err}
 	}
 	maps.Copy(request.Header, access.Header)
-	request.RootCAs = access.RootCAs
+	request.RootCAs, request.Turn = access.RootCAs, turn
 	transfer := n.metrics.NewTransfer()
 	defer transfer.End()
 	result, err := n.store.Pull(ctx, request, func(p pull.Progress) {
@@ -186,6 +186,7 @@ func (n *nodeStore) request(image v1alpha1.AssignedImage) (pull.Request, error) 
 		Connections:  int(image.Download.Connections),
 		StallTimeout: time.Duration(image.Download.StallTimeoutSeconds) * time.Second,
 		Header:       http.Header{"User-Agent": {n.userAgent}},
+		Patience:     pull.AskOnce, // the agent tries again by itself, and others pull meanwhile
 		Proxy:        n.proxy, Addresses: n.addresses, ImageName: image.Name,
 	}
 	if limit := image.Download.MaxBytesPerSecond; limit != nil {

@@ -66,7 +66,7 @@ func TestOrderBecomesRequest(t *testing.T) {
 	}
 	want := pull.Request{
 		URL: "https://images.example/debian.raw", Digest: "sha256:ab", Format: pull.FormatRaw, MaxSize: 1 << 30,
-		Connections: 3, MaxBytesPerSecond: 50 << 20, StallTimeout: 7 * time.Second, ImageName: "debian",
+		Connections: 3, MaxBytesPerSecond: 50 << 20, StallTimeout: 7 * time.Second, Patience: pull.AskOnce, ImageName: "debian",
 		Header: map[string][]string{"User-Agent": {"agent"}},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported()); diff != "" {
@@ -125,7 +125,7 @@ func TestSecretThatNoRequestCanCarry(t *testing.T) {
 			n := &nodeStore{sources: &controller.Sources{Reader: secretReader{data: data}, Namespace: "sources"}}
 			_, err := n.Pull(t.Context(), v1alpha1.AssignedImage{Source: v1alpha1.ImageSource{HTTP: &v1alpha1.HTTPSource{
 				URL: "https://images.example.com/a", SecretRef: &v1alpha1.ObjectReference{Name: "s"},
-			}}}, nil)
+			}}}, nil, nil)
 			reasoned, ok := errors.AsType[badSecretError](err)
 			if !ok || reasoned.Reason() != v1alpha1.ReasonCredentialsMissing || strings.Contains(err.Error(), "two") {
 				t.Errorf("error %v", err)

@@ -18,7 +18,7 @@ import (
 type Images struct {
 	ImagesOptions
 	store   Store
-	pulls   chan struct{} // a token for each pull that may run
+	pulls   chan struct{} // a token for each pull that fetches, or asks since a moment
 	adopts  chan struct{} // a token for each adoption: hashing is the disk's and a core's work
 	changed chan struct{} // holds at most one token: something changed since it was taken
 

@@ -34,6 +34,9 @@ type memoryStore struct {
 	room    Room
 	broken  error // why the store is not usable; pulls fail then at once
 	kept    []string
+	// silent are the servers, by the names of images, that answer after a while; never if
+	// negative.
+	silent map[string]time.Duration
 }
 
 type reasonError string
@@ -41,9 +44,24 @@ type reasonError string
 func (e reasonError) Error() string  { return "it went wrong" }
 func (e reasonError) Reason() string { return string(e) }
 
-func (m *memoryStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(Progress)) (Pulled, error) {
+func (m *memoryStore) Pull(ctx context.Context, image v1alpha1.AssignedImage, turn *Turn, progress func(Progress)) (Pulled, error) {
 	m.mu.Lock()
 	m.pulls++
+	silent := m.silent[image.Name]
+	m.mu.Unlock()
+	if silent < 0 {
+		sleep(ctx, time.Minute)
+		return Pulled{}, reasonError(v1alpha1.ReasonSourceUnavailable)
+	}
+	if silent > 0 && !sleep(ctx, silent) {
+		return Pulled{}, ctx.Err()
+	}
+	if !turn.Answered() {
+		if err := turn.Wait(ctx); err != nil {
+			return Pulled{}, err
+		}
+	}
+	m.mu.Lock()
 	m.running++
 	m.limit = image.Download.Connections
 	m.most = max(m.most, m.running)

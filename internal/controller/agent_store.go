@@ -18,8 +18,9 @@ type Store interface {
 // Puller brings images onto the disk. An error tells its reason, see reasonOf.
 type Puller interface {
 	// Pull fetches what is missing of an image, verifies it on disk and links it.
-	// It reports how far it is.
-	Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(Progress)) (Pulled, error)
+	// It asks the server once, and needs its turn again from the first answer on. It
+	// reports how far it is.
+	Pull(ctx context.Context, image v1alpha1.AssignedImage, turn *Turn, progress func(Progress)) (Pulled, error)
 	// Adopt verifies and links bytes that lie on the disk already; ErrNotOnDisk if
 	// there are none of that digest.
 	Adopt(ctx context.Context, image v1alpha1.AssignedImage) (Pulled, error)

@@ -100,10 +100,11 @@ func (im *Images) notAdopted(ctx context.Context, order v1alpha1.AssignedImage, 
 
 // pull fetches the image once, when its turn on this node comes.
 func (im *Images) pull(ctx context.Context, order v1alpha1.AssignedImage) error {
-	if !acquire(ctx, im.pulls) {
+	turn, ok := takeTurn(ctx, im.pulls)
+	if !ok {
 		return ctx.Err()
 	}
-	defer func() { <-im.pulls }()
+	defer turn.end()
 	order = im.latest(ctx, order)
 	lost := im.whyLost(order.Name)
 	im.update(ctx, order.Name, func(s *v1alpha1.ImageStatus) {
@@ -116,7 +117,7 @@ func (im *Images) pull(ctx context.Context, order v1alpha1.AssignedImage) error 
 	logger := im.Log.WithValues("cloudImage", order.Name, "revision", order.Revision)
 	logger.Info("pull started")
 	done := im.Metrics.pullStarted()
-	pulled, err := im.store.Pull(ctx, order, func(p Progress) { im.progress(ctx, order.Name, p) })
+	pulled, err := im.store.Pull(ctx, order, turn, func(p Progress) { im.progress(ctx, order.Name, p) })
 	done(pulled, err)
 	if err != nil {
 		logger.Info("pull ended without success", "reason", reasonOf(err), "message", err.Error(), "cancelled", ctx.Err() != nil)

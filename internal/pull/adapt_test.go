@@ -178,16 +178,3 @@ func TestARefusedWorkerHoldsNobodyUp(t *testing.T) {
 		t.Errorf("the pull took %s", result.Duration)
 	}
 }
-
-// TestRetriesEnd has a server that fails for good in the middle of a pull.
-func TestRetriesEnd(t *testing.T) {
-	t.Parallel()
-	object := pulltest.Random(1, objectSize)
-	server := pulltest.New(t, object, pulltest.Later(pulltest.Status(http.StatusServiceUnavailable)))
-	result, err := openStore(t).Pull(t.Context(), Request{URL: server.URL, Digest: pulltest.Digest(object)}, nil)
-	wantReason(t, err, SourceThrottled)
-	// What comes of the first range meanwhile earns as much again.
-	if n := len(server.Log()); n > 2*retryBudgetSize+DefaultConnections || result.Retries > 2*retryBudgetSize {
-		t.Errorf("%d requests, %d retries", n, result.Retries)
-	}
-}

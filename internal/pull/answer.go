@@ -110,6 +110,7 @@ func refusal(status int, h http.Header, now time.Time) *Error {
 		e = fail(SourceThrottled, "the server answers %d (%s)", status, text).askedToWait(h, now)
 	case status == http.StatusRequestTimeout || status >= 500:
 		e = fail(SourceUnavailable, "the server answers %d (%s)", status, text).askedToWait(h, now)
+		e.final = finalStatus(status)
 	default:
 		e = fail(InvalidSource, "the server answers %d (%s) instead of the object", status, text)
 	}

@@ -15,10 +15,12 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
 )
 
-// goldenVouched is what the journals in testdata vouch for, of the object that
-// TestResume pulls: they were written by the first release, with a digest and
-// without, and never again.
-const goldenVouched = 26 << 20
+// The journals in testdata were written by the first release, with a digest and
+// without, and never again. They vouch for a part of an object of goldenSize bytes.
+const (
+	goldenSize    = 41<<20 + 12345
+	goldenVouched = 26 << 20
+)
 
 func golden(t *testing.T, name string) []byte {
 	t.Helper()
@@ -33,14 +35,14 @@ func golden(t *testing.T, name string) []byte {
 func TestGoldenJournals(t *testing.T) {
 	t.Parallel()
 	for name, key := range map[string]string{
-		"journal-by-digest": strings.TrimPrefix(pulltest.Digest(pulltest.Random(1, resumeSize)), digestPrefix), "journal-by-url": "url-",
+		"journal-by-digest": strings.TrimPrefix(pulltest.Digest(pulltest.Random(1, goldenSize)), digestPrefix), "journal-by-url": "url-",
 	} {
 		text := golden(t, name)
 		j, err := latestJournal(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.HasPrefix(j.key, key) || j.total != resumeSize || j.vouched() != goldenVouched || j.validator != (validator{etag: pulltest.DefaultETag}) || !j.plain() {
+		if !strings.HasPrefix(j.key, key) || j.total != goldenSize || j.vouched() != goldenVouched || j.validator != (validator{etag: pulltest.DefaultETag}) || !j.plain() {
 			t.Errorf("%s: %+v", name, j)
 		}
 		if !bytes.Contains(text, j.encode()) {
@@ -53,15 +55,15 @@ func TestGoldenJournals(t *testing.T) {
 // machine and the URL of this test's server.
 func TestGoldenJournalsResume(t *testing.T) {
 	t.Parallel()
-	object := pulltest.Random(1, resumeSize)
+	object := pulltest.Random(1, goldenSize)
 	for name, digest := range map[string]string{"journal-by-digest": pulltest.Digest(object), "journal-by-url": ""} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := openStore(t)
-			r := Request{URL: pulltest.New(t, object).URL, Digest: digest, ImageName: "disk"}
+			r := Request{URL: pulltest.New(t, object).URL, Digest: digest, ImageName: "disk", Format: FormatRaw}
 			plantGolden(t, s, r, golden(t, name), object)
 			result := mustPull(t, s, r)
-			if result.ResumedBytes != goldenVouched || result.TransferredBytes != resumeSize-goldenVouched {
+			if result.ResumedBytes != goldenVouched || result.TransferredBytes != goldenSize-goldenVouched {
 				t.Errorf("result %+v", result)
 			}
 			checkResumed(t, s, result, object)

@@ -123,33 +123,6 @@ func TestGovernorHalvesAndGrowsAgain(t *testing.T) {
 	}
 }
 
-func TestRetryBudget(t *testing.T) {
-	t.Parallel()
-	var b retryBudget
-	for i := range retryBudgetSize {
-		if !b.spend(0) {
-			t.Fatalf("retry %d is refused", i)
-		}
-	}
-	if b.spend(progressBytes - 1) {
-		t.Error("a retry beyond the budget")
-	}
-	for i, want := range []bool{true, true, false} {
-		if b.spend(2*progressBytes) != want {
-			t.Errorf("retry %d after twice progressBytes: %t", i, !want)
-		}
-	}
-	if !b.spend(1 << 30) {
-		t.Error("much progress earns none")
-	}
-	for range retryBudgetSize - 1 {
-		b.spend(0) // fewer bytes than before earn nothing
-	}
-	if b.spend(0) {
-		t.Error("more than the whole budget was earned")
-	}
-}
-
 func TestConnectionBudgetIsShared(t *testing.T) {
 	t.Parallel()
 	type step struct {

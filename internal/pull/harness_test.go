@@ -20,15 +20,16 @@ import (
 // disks are, so that nobody has to ask for the last bytes by themselves.
 const objectSize = 13<<20 + 12<<10
 
-// openStore opens a fresh store that retries at once, and checks its invariants
-// when the test ends.
+// openStore opens a fresh store that retries soon and gives up soon, and checks its
+// invariants when the test ends.
 func openStore(t *testing.T) *Store {
 	t.Helper()
 	s, err := Open(t.Context(), t.TempDir(), OpenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.delay = func(int, time.Duration) time.Duration { return time.Millisecond }
+	s.delay = func(attempt int, wish time.Duration) time.Duration { return backoff(attempt, wish, 1) / 100 }
+	s.endurance = time.Second
 	s.patience, s.suspicion = time.Minute, time.Minute // or a loaded machine would make servers look slow
 	t.Cleanup(func() {
 		checkStore(t, s.root.path)

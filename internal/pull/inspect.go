@@ -97,7 +97,7 @@ func (p *run) tail(ctx context.Context, of object) ([]byte, error) {
 	asked := span{max(0, of.total-diskimage.TailSize), of.total}
 	ctx, cancel := context.WithTimeoutCause(ctx, min(tailPatience, p.job.StallTimeout), errSilent)
 	defer cancel()
-	at, _ := p.source.current()
+	at := p.source.current().at
 	r, _, err := p.source.get(ctx, at, &asked, of.validator)
 	if err != nil {
 		return nil, err

@@ -194,16 +194,16 @@ func TestAProxyThatRefuses(t *testing.T) {
 		{"403", "HTTP/1.1 403 W0RD\r\nContent-Length: 0\r\n\r\n", "https", PolicyDenied, "the proxy refuses a connection to images.example:443: it answers 403 (Forbidden)", 1, 0},
 		{"405", "HTTP/1.1 405 W0RD\r\nContent-Length: 0\r\n\r\n", "https", PolicyDenied, "405", 1, 0},
 		{"a page instead of a tunnel", "HTTP/1.1 302 W0RD\r\nLocation: http://login.example/\r\nContent-Length: 0\r\n\r\n", "https", PolicyDenied, "the proxy", 1, 0},
-		{"502", "HTTP/1.1 502 W0RD\r\nContent-Length: 0\r\n\r\n", "https", SourceUnavailable, "the proxy could not connect to images.example:443: it answers 502 (Bad Gateway)", maxAttempts, 0},
-		{"503", "HTTP/1.1 503 W0RD\r\nRetry-After: 90\r\nContent-Length: 0\r\n\r\n", "https", SourceUnavailable, "asks to wait 1m30s", maxAttempts, 90 * time.Second},
-		{"429", "HTTP/1.1 429 W0RD\r\nContent-Length: 0\r\n\r\n", "https", SourceThrottled, "the proxy answers 429", maxAttempts, 0},
-		{"no HTTP", "W0RD\r\n\r\n", "https", SourceUnavailable, "", maxAttempts, 0},
+		{"502", "HTTP/1.1 502 W0RD\r\nContent-Length: 0\r\n\r\n", "https", SourceUnavailable, "the proxy could not connect to images.example:443: it answers 502 (Bad Gateway)", 1, 0},
+		{"503", "HTTP/1.1 503 W0RD\r\nRetry-After: 90\r\nContent-Length: 0\r\n\r\n", "https", SourceUnavailable, "asks to wait 1m30s", 1, 90 * time.Second},
+		{"429", "HTTP/1.1 429 W0RD\r\nContent-Length: 0\r\n\r\n", "https", SourceThrottled, "the proxy answers 429", 1, 0},
+		{"no HTTP", "W0RD\r\n\r\n", "https", SourceUnavailable, "", 1, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			proxy := pulltest.NewProxy(t, nil, func(*http.Request) string { return tt.answer })
 			proxy.URL.User = url.UserPassword("me", "SECRET")
-			_, err := openStore(t).Pull(t.Context(), Request{URL: tt.scheme + "://images.example/x", Proxy: proxy.Choose}, nil)
+			_, err := openStore(t).Pull(t.Context(), Request{URL: tt.scheme + "://images.example/x", Proxy: proxy.Choose, Patience: AskOnce}, nil)
 			wantReason(t, err, tt.want)
 			if text := err.Error(); !strings.Contains(text, tt.say) || strings.Contains(text, "SECRET") || strings.Contains(text, "W0RD") {
 				t.Errorf("error %q, want it to say %q and no secret", text, tt.say)

@@ -2,7 +2,7 @@ package pull
 
 import (
 	"context"
-	"errors"
+	"time"
 
 	"github.com/cloudimage-dev/cloudimage-operator/internal/diskimage"
 )
@@ -29,49 +29,54 @@ func (o *opened) close() {
 // open makes the first request until it leads somewhere. stream asks for the
 // whole object in one response from the start. left is what an earlier pull left,
 // or nil.
-func (p *run) open(ctx context.Context, stream bool, left *leftover) (o *opened, err error) {
-	slot, err := p.store.budget.wait(ctx, p, p.source.origin())
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			slot.release()
-		}
-	}()
-	stream = stream || p.plain
-	for attempt := 1; ; attempt++ {
-		o, err := p.tryOpen(ctx, stream, left)
+func (p *run) open(ctx context.Context, stream bool, left *leftover) (*opened, error) {
+	next := opener{failing: p.patience(), stream: stream || p.plain}
+	for {
+		sent := time.Now()
+		o, err := p.openOnce(ctx, next.stream, left)
 		if err == nil {
-			o.slot = slot
+			p.begun, p.plain = true, p.plain || next.stream && !stream
 			return o, nil
 		}
-		again := retryable(err) && attempt < maxAttempts
-		if !stream && plainNext(err, attempt) {
-			stream, again, p.plain = true, true, true
-		}
+		wait, again := next.after(err, sent, time.Now())
 		if !again {
 			return nil, err
 		}
 		p.retried("the first request is made again", err)
-		if !retryable(err) {
-			continue // the server does not ask to wait
-		}
-		if err := pause(ctx, p.delay(attempt, err)); err != nil {
+		if err := pause(ctx, wait); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// plainNext reports whether the next attempt has to ask for the whole object
-// without Range: the ranges of the server are wrong, while its plain answers need
-// not be, or it refuses the request for one, and no other attempt would be left.
-func plainNext(err error, attempt int) bool {
-	e, ok := errors.AsType[*Error](err)
-	if !ok {
-		return false
+// patience is the request's for an object that nothing has come of, else that of
+// a pull that runs.
+func (p *run) patience() *outage {
+	failing := outage{patience: p.store.endurance, delay: p.store.delay}
+	if !p.begun && p.job.Patience != 0 {
+		failing.patience = p.job.Patience
 	}
-	return e.contradiction && attempt > 1 || e.aboutRange && (!retryable(err) || attempt >= maxAttempts-1)
+	return &failing
+}
+
+// openOnce makes the first request once, over a connection of the budgets, and
+// waits for the pull's turn to fetch.
+func (p *run) openOnce(ctx context.Context, stream bool, left *leftover) (*opened, error) {
+	s, err := p.store.budget.wait(ctx, p, p.source.origin())
+	if err != nil {
+		return nil, err
+	}
+	o, err := p.tryOpen(ctx, stream, left)
+	if err != nil {
+		s.release()
+		return nil, err
+	}
+	o.slot = s
+	if err := p.awaitTurn(ctx, o); err != nil {
+		o.close()
+		return nil, err
+	}
+	return o, nil
 }
 
 // tryOpen makes the first request once, and inspects the object's first bytes

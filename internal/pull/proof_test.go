@@ -94,22 +94,19 @@ func proofTests() []proofTest {
 // refusalTests refuse the request for a range, or every request.
 func refusalTests() (tests []proofTest) {
 	for _, code := range []int{400, 403, 404, 405, 406, 410, 413, 500, 501, 502, 504} {
-		requests := 2
-		if code >= 500 {
-			requests = maxAttempts
-		}
+		const requests = 2 // asked once, and once without Range
 		tests = append(tests,
 			proofTest{name: fmt.Sprint(code, " to a range"), cell: cell{refusedRange, askFirst}, be: be(pulltest.OnRange(pulltest.Status(code))), noDigest: true, serial: true, requests: requests},
 			proofTest{name: fmt.Sprint(code, " to everything"), cell: cell{refusedRange, askWhole}, be: be(pulltest.Status(code)), want: refusal(code, nil, time.Time{}).Kind, requests: requests})
 	}
-	for code, requests := range map[int]int{401: 1, 407: 1, 429: maxAttempts, 503: maxAttempts, 204: 1} {
+	for code, requests := range map[int]int{401: 1, 407: 1, 429: 1, 503: 1, 204: 1} {
 		want := refusal(code, nil, time.Time{}).Kind
 		tests = append(tests,
 			proofTest{name: fmt.Sprint(code, " to a range"), cell: cell{refused, askFirst}, be: be(pulltest.OnRange(pulltest.Status(code))), want: want, requests: requests},
 			proofTest{name: fmt.Sprint(code, " to a plain request"), cell: cell{refused, askWhole}, be: be(noRange, pulltest.Plain(pulltest.Status(code))), want: want, requests: 2 * requests})
 	}
 	return append(tests,
-		proofTest{name: "405 to later ranges", cell: cell{refusedRange, askLater}, be: be(pulltest.Later(pulltest.Status(405))), want: InvalidSource, requests: 4},
+		proofTest{name: "405 to later ranges", cell: cell{refusedRange, askLater}, be: be(pulltest.Later(pulltest.Status(405))), want: InvalidSource, requests: 4 + maxRefusals},
 		proofTest{name: "401 to later ranges", cell: cell{refused, askLater}, be: be(pulltest.Later(pulltest.Status(401))), want: Forbidden, requests: 4})
 }
 
@@ -139,7 +136,7 @@ func (tt proofTest) run(t *testing.T) {
 	object := pulltest.Random(1, tt.size)
 	server := pulltest.New(t, object, tt.be...)
 	store := openStore(t)
-	r := Request{URL: server.URL, ImageName: "disk"}
+	r := Request{URL: server.URL, ImageName: "disk", Patience: AskOnce}
 	if !tt.noDigest {
 		r.Digest = pulltest.Digest(object)
 	}

@@ -28,9 +28,8 @@ const (
 //
 // A failure is an *Error with its reason, or wraps the error of ctx. After it the
 // Result tells what the attempt cost. What is on disk is kept for the next pull of
-// the object to go on with when the source may come back, when there was no room
-// and when ctx ended; after any other failure nothing is left. Pulls of one digest wait for each other; the later ones find the
-// bytes present.
+// the object to go on with, unless the failure speaks against those bytes or the
+// disk. Pulls of one digest wait for each other; the later ones find the bytes present.
 func (s *Store) Pull(ctx context.Context, r Request, report func(Progress)) (Result, error) {
 	began := time.Now()
 	j, err := newJob(r)
@@ -84,6 +83,7 @@ type run struct {
 	source *source
 
 	retries atomic.Int32
+	begun   bool                     // the first request was answered with the object
 	current atomic.Pointer[transfer] // nil before the first
 	plain   bool                     // only answers to requests without Range are of use
 	ended   string                   // the wrong digest of the last answer that may have been cut
@@ -105,13 +105,12 @@ func (p *run) retried(message string, err error) {
 	p.log(message, err)
 }
 
-// delay is the wait before an attempt after err.
-func (p *run) delay(attempt int, err error) time.Duration {
-	var wish time.Duration
+// wishOf is how long the server wished to be left alone when it failed with err.
+func wishOf(err error) time.Duration {
 	if e, ok := errors.AsType[*Error](err); ok {
-		wish = e.After
+		return e.After
 	}
-	return p.store.delay(attempt, wish)
+	return 0
 }
 
 // supervised runs the ladder with a goroutine beside it that reports progress
@@ -181,7 +180,7 @@ func (p *run) ladder(ctx context.Context) (Result, error) {
 		}
 		p.retried("the pull starts again", err)
 		if retryable(err) && how != openRanges {
-			if err := pause(ctx, p.delay(past.streams, err)); err != nil {
+			if err := pause(ctx, p.store.delay(past.streams, wishOf(err))); err != nil {
 				return Result{}, err
 			}
 		}
@@ -236,7 +235,7 @@ func (p *run) attempt(ctx context.Context, stream bool) (result Result, how open
 	o, err := p.open(ctx, stream, left)
 	if err != nil {
 		if left != nil {
-			p.end(left.work, keeps(err))
+			p.end(left.work, reasonOf(err) != StorageError) // no answer speaks against what is there
 		}
 		return Result{}, openAgain, err
 	}
@@ -245,7 +244,10 @@ func (p *run) attempt(ctx context.Context, stream bool) (result Result, how open
 		o.close()
 		return Result{}, o.how, err
 	}
-	t := &transfer{run: p, source: p.source, object: o.object, work: work, sched: newScheduler(o.object.total)}
+	t := &transfer{
+		run: p, source: p.source, object: o.object, work: work, sched: newScheduler(o.object.total),
+		outage: outage{patience: p.store.endurance, delay: p.store.delay},
+	}
 	t.resumable = o.how != openStream && journalable(work.key, o.object)
 	p.current.Store(t)
 	sum, err := t.fetch(ctx, o)

@@ -188,6 +188,7 @@ func TestBackoff(t *testing.T) {
 		want    time.Duration
 	}{
 		{1, 0, 0, 0},
+		{0, 0, 0.5, 125 * time.Millisecond}, // a restart that no stream began
 		{1, 0, 0.5, 125 * time.Millisecond},
 		{3, 0, 0.5, 500 * time.Millisecond},
 		{60, 0, 0.5, 4 * time.Second},

@@ -63,9 +63,14 @@ type Request struct {
 	Connections int
 	// MaxBytesPerSecond over all connections; 0 is no limit.
 	MaxBytesPerSecond int64
-	// StallTimeout is how long a connection may stay silent, and how long the
-	// whole pull may go without real progress; 0 is 60 s.
+	// StallTimeout is how long a connection may stay silent, also while it is made,
+	// and two thirds of how long the pull may go without real progress; 0 is 60 s.
 	StallTimeout time.Duration
+	// Patience is how long the first request is made again after failures that may
+	// pass; 0 is 30 s, AskOnce not at all. A pull that has begun always has 30 s.
+	Patience time.Duration
+	// Turn, unless nil, is asked before anything is fetched.
+	Turn Turn
 	// Header is sent to the URL's own origin and to no other.
 	Header http.Header
 	// RootCAs are trusted for https instead of the system's; nil is the system's.

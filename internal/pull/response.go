@@ -19,6 +19,8 @@ type response struct {
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 
+	at        target // that answered
+	connected atomic.Bool
 	reply     reply
 	firstByte time.Duration // from the request to the response's head
 	body      io.ReadCloser
@@ -131,6 +133,8 @@ func (r *response) explain(err error) error {
 		return errTaken
 	case errors.Is(context.Cause(r.ctx), errSlow):
 		return errSlow
+	case errors.Is(context.Cause(r.ctx), errSilent) && !r.connected.Load():
+		return fail(SourceUnavailable, "no connection to the server was made within %s", r.source.job.StallTimeout)
 	case errors.Is(context.Cause(r.ctx), errSilent):
 		return fail(SourceStalled, "the server sent nothing for %s", r.source.job.StallTimeout)
 	case r.ctx.Err() != nil:

@@ -70,10 +70,14 @@ func (w *workFile) reopen() (j *journal, err error) {
 	return j, nil
 }
 
-// keeps reports whether a pull that failed with err may go on where it ended: the
-// source may come back, room may be made, and whoever ended it may start it again.
+// keeps reports whether what a pull that failed with err left is of use to the
+// next one: it is, unless the failure speaks against the bytes or the disk. A
+// server may come back, and a person may mend a signature, a URL or a limit.
 func keeps(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	if _, ok := errors.AsType[*refusalError](err); ok {
 		return true
 	}
 	e, ok := errors.AsType[*Error](err)
@@ -84,10 +88,10 @@ func keeps(err error) bool {
 		return true
 	}
 	switch e.Kind {
-	case SourceUnavailable, SourceThrottled, SourceStalled, InsufficientSpace:
-		return true
-	default:
+	case DigestMismatch, SourceChanged, UnsupportedContent, StorageError:
 		return false
+	default:
+		return true
 	}
 }
 

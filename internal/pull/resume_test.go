@@ -286,8 +286,10 @@ func TestWhatIsKeptAfterAFailure(t *testing.T) {
 	}{
 		{"unavailable", late(pulltest.Status(http.StatusInternalServerError)), SourceUnavailable, true},
 		{"throttled", late(pulltest.Status(http.StatusTooManyRequests)), SourceThrottled, true},
-		{"gone", late(pulltest.Status(http.StatusNotFound)), NotFound, false},
-		{"forbidden", late(pulltest.Status(http.StatusForbidden)), Forbidden, false},
+		{"gone", late(pulltest.Status(http.StatusNotFound)), NotFound, true},
+		{"forbidden", late(pulltest.Status(http.StatusForbidden)), Forbidden, true},
+		{"a page instead", be(pulltest.When(func(x *pulltest.Exchange) bool { return !x.HasRange || x.Asked.Start >= 20<<20 },
+			pulltest.Page("text/html", "<!doctype html><form>"))), UnsupportedContent, true},
 		{"other bytes", be(pulltest.Corrupt(30 << 20)), DigestMismatch, false},
 	}
 	for _, tt := range tests {

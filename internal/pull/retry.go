@@ -9,12 +9,10 @@ import (
 )
 
 const (
-	// maxAttempts is how often the first request is made.
-	maxAttempts = 5
 	// maxContradictions is how many answers to one lease may contradict the
 	// request: it may be one bad proxy of several, but each costs up to a lease.
 	maxContradictions = 3
-	// progressBytes received since the last failure start the count anew.
+	// progressBytes received since a failure start the count again.
 	progressBytes = 64 << 10
 	backoffBase   = 250 * time.Millisecond
 	backoffCap    = 8 * time.Second
@@ -23,15 +21,27 @@ const (
 	retryAfterCap = 30 * time.Second
 )
 
-// backoff returns the wait before an attempt, counted from 1: exponential with
-// full jitter, random being uniform in [0,1). A server's own wish, capped, is
+// backoff returns the wait before an attempt, counted from 1 (0 is as 1): exponential
+// with full jitter, random being uniform in [0,1). A server's own wish, capped, is
 // the least; jitter on top of it keeps nodes that were refused together apart.
 func backoff(attempt int, wish time.Duration, random float64) time.Duration {
 	ceiling := backoffCap
-	if shift := attempt - 1; shift < 10 {
+	if shift := max(0, attempt-1); shift < 10 {
 		ceiling = min(backoffCap, backoffBase<<shift)
 	}
 	return min(wish, retryAfterCap) + time.Duration(random*float64(ceiling))
+}
+
+// finalStatus reports whether a status of the server's own failures is the same
+// however often it is asked for (RFC 9110 §15.6, RFC 2774, RFC 5842, RFC 6585).
+func finalStatus(status int) bool {
+	switch status {
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported, http.StatusVariantAlsoNegotiates,
+		http.StatusLoopDetected, http.StatusNotExtended, http.StatusNetworkAuthenticationRequired:
+		return true
+	default:
+		return false
+	}
 }
 
 // parseRetryAfter reads Retry-After as seconds or as a date (RFC 9110 §10.2.3).

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,11 +24,17 @@ type source struct {
 
 	// at is where the last request to the original URL ended up after redirects;
 	// later ones go there, so that a redirect is paid once.
-	mu        sync.Mutex
-	at        target
-	times     int           // that the original URL was resolved
-	proven    bool          // at did not refuse the last request
+	mu sync.Mutex
+	resolution
 	resolving chan struct{} // holds one: whoever resolves the original URL again
+}
+
+// resolution is what became of the last request to the original URL.
+type resolution struct {
+	at      target
+	times   int  // that the original URL was asked
+	found   bool // the last time led to an answer about the object
+	doubted bool // at has failed since: the original is asked first
 }
 
 func newSource(j *job, node *rate.Limiter) *source {
@@ -48,91 +55,47 @@ func (s *source) close() { s.transport.CloseIdleConnections() }
 func (s *source) first(ctx context.Context, asked *span) (*response, error) {
 	r, at, err := s.get(ctx, s.original(), asked, validator{})
 	if err == nil {
-		s.settle(at, r)
+		s.settle(at, false)
 	}
 	return r, err
 }
 
 func (s *source) original() target { return target{at: s.job.at, header: s.job.Header} }
 
-// settle has later requests go to a target, which answered with r.
-func (s *source) settle(at target, r *response) {
+// settle has later requests go where the original URL led, unless it was the
+// original itself that failed: where it led before may be all that is left.
+func (s *source) settle(at target, failed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.at, s.proven = at, !refusedURL(r.reply.status)
 	s.times++
+	s.found, s.doubted = !failed, failed && at.redirected
+	if !failed || at.redirected {
+		s.at = at
+	}
 }
 
-// current returns where to ask now, and how many resolutions led there.
-func (s *source) current() (at target, times int) {
+// current returns where to ask now.
+func (s *source) current() resolution {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.at, s.times
+	return s.resolution
+}
+
+// doubt has the next request go to the original URL, if the given resolution of it
+// is still the last one, and led elsewhere.
+func (s *source) doubt(times int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doubted = s.doubted || s.times == times && s.at.redirected
 }
 
 // origin returns the origin that serves the object; before the first answer, that of its URL.
 func (s *source) origin() string {
-	at, _ := s.current()
+	at := s.current().at
 	if at.at.IsZero() {
 		at = s.original()
 	}
 	return at.at.Origin()
-}
-
-// again asks for a later span of the same representation. A URL that a redirect
-// led to may be signed for a time; when it is refused the original may lead on.
-func (s *source) again(ctx context.Context, asked span, v validator) (*response, error) {
-	for {
-		at, times := s.current()
-		r, _, err := s.get(ctx, at, &asked, v)
-		if err != nil || !at.redirected || !refusedURL(r.reply.status) {
-			return r, err
-		}
-		if r, err = s.resolve(ctx, r, times, asked, v); r != nil || err != nil {
-			return r, err
-		}
-	}
-}
-
-// refusedURL reports whether a status may mean that a URL is no longer good:
-// stores of objects use all of these for signatures that have expired.
-func refusedURL(status int) bool {
-	switch status {
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
-		return true
-	default:
-		return false
-	}
-}
-
-// resolve asks the original URL again after r refused what the given resolution
-// led to. One caller does; the others wait and get no response, but a new target
-// to ask. A target that refused its last request is not resolved again: r is
-// the answer then.
-func (s *source) resolve(ctx context.Context, r *response, times int, asked span, v validator) (*response, error) {
-	select {
-	case s.resolving <- struct{}{}:
-		defer func() { <-s.resolving }()
-	case <-ctx.Done():
-		err := r.explain(ctx.Err()) // it may be this connection that is ended, not the pull
-		r.close()
-		return nil, err
-	}
-	s.mu.Lock()
-	now, proven := s.times, s.proven
-	s.mu.Unlock()
-	if now == times && !proven {
-		return r, nil
-	}
-	r.drain()
-	if now != times {
-		return nil, nil
-	}
-	again, at, err := s.get(ctx, s.original(), &asked, v)
-	if err == nil {
-		s.settle(at, again)
-	}
-	return again, err
 }
 
 // get sends a request and follows redirects by hand: Go's client would carry
@@ -158,7 +121,9 @@ func (s *source) get(ctx context.Context, at target, asked *span, v validator) (
 // roundTrip sends one GET and returns its response, whatever the status.
 func (s *source) roundTrip(ctx context.Context, at target, asked *span, v validator) (*response, error) {
 	r := newResponse(ctx, s)
-	req := s.request(r.ctx, at, asked, v)
+	r.at = at
+	trace := httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { r.connected.Store(true) }}
+	req := s.request(httptrace.WithClientTrace(r.ctx, &trace), at, asked, v)
 	sent := time.Now()
 	r.watch()
 	resp, err := s.transport.RoundTrip(req) //nolint:bodyclose // the response takes the body over, and close closes it

@@ -87,8 +87,10 @@ type Store struct {
 	checkpointInterval func(total int64) int64
 	checkpointRest     int
 
-	// delay is the wait before a retry; tests shorten it.
-	delay func(attempt int, wish time.Duration) time.Duration
+	// delay is the wait before a retry, and endurance how long a source may fail;
+	// tests shorten them.
+	delay     func(attempt int, wish time.Duration) time.Duration
+	endurance time.Duration
 	// step is told after each step that leaves another state on disk; it does
 	// nothing, but in tests that stop the process there.
 	step func(name string)
@@ -131,7 +133,7 @@ func Open(ctx context.Context, path string, options OpenOptions) (*Store, error)
 	if options.MaxBytesPerSecond > 0 {
 		s.limiter = newLimiter(options.MaxBytesPerSecond)
 	}
-	s.patience, s.suspicion = stealTime, meterWindow
+	s.patience, s.suspicion, s.endurance = stealTime, meterWindow, outagePatience
 	s.checkpointInterval, s.checkpointRest = checkpointInterval, checkpointRest
 	if options.CheckpointBytes > 0 {
 		s.checkpointInterval, s.checkpointRest = func(int64) int64 { return options.CheckpointBytes }, 0

@@ -29,7 +29,8 @@ type transfer struct {
 
 	attempt  context.Context //nolint:containedctx // a response may outlive the workers, not the attempt
 	governor *governor
-	budget   retryBudget
+	outage   outage
+	workers  int                      // that fetch ranges
 	ignored  atomic.Int32             // ranges that were answered with 200
 	instead  atomic.Pointer[response] // the 200 that takes the place of ranges
 	landed   atomic.Int64             // bytes written to the file and not found wrong
@@ -84,7 +85,7 @@ func (t *transfer) download(ctx context.Context, o *opened) error {
 // ranges has workers fetch the object, over as many connections as turn out to help.
 func (t *transfer) ranges(ctx context.Context, o *opened) error {
 	group, ctx := errgroup.WithContext(ctx)
-	count := t.workersFor(t.object.total)
+	t.workers = t.workersFor(t.object.total)
 	// The lease is what was asked for, of which the answer may hold less: leases
 	// begin and end where units do.
 	var first *lease
@@ -94,13 +95,13 @@ func (t *transfer) ranges(ctx context.Context, o *opened) error {
 		first = t.sched.take(min(probeSize, t.object.total))
 	}
 	// Its first sample has to know of what an earlier pull left.
-	t.governor = newGovernor(count, time.Now(), t.sample())
+	t.governor = newGovernor(t.workers, time.Now(), t.sample())
 	t.sched.tick(t.governor.limit, false, time.Now())
 	ended := make(chan struct{})
 	var supervisor sync.WaitGroup
 	supervisor.Go(func() { t.supervise(ended) })
 	group.Go(func() error { return newWorker(t).begin(ctx, first, o.response, o.body, o.slot) })
-	for i := 1; i < count; i++ {
+	for i := 1; i < t.workers; i++ {
 		group.Go(func() error { return newWorker(t).start(ctx, i) })
 	}
 	err := group.Wait()

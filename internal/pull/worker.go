@@ -2,7 +2,6 @@ package pull
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 )
@@ -19,6 +18,11 @@ type worker struct {
 	rate      float64       // bytes per second of recent responses; 0 unknown
 	firstByte time.Duration // of the last response
 	failures  int           // in a row, without progress
+
+	// Of the last request.
+	sent     time.Time
+	resolved int  // resolution of the original URL that found the answer; 0: none did
+	alone    bool // no other one is made until it has ended
 }
 
 func newWorker(t *transfer) *worker { return &worker{t: t} }
@@ -35,6 +39,7 @@ func (w *worker) begin(ctx context.Context, l *lease, r *response, body span, s 
 	w.slot = s
 	stop := r.endWith(ctx)
 	defer stop()
+	w.resolved = w.t.source.current().times
 	w.t.sched.ask(l, r.cancel)
 	before := l.arrived.Load()
 	w.t.entered()
@@ -80,12 +85,19 @@ func (w *worker) asker() asker {
 	return asker{
 		rate: w.rate, firstByte: w.firstByte, workers: w.t.run.job.Connections,
 		worth: max(w.t.run.store.patience, stealRoundTrips*w.firstByte),
-		admit: func() (ok bool) {
-			w.slot, ok = w.t.run.store.budget.try(w.t.run, w.t.source.origin())
-			return ok
-		},
-		dismiss: w.slot.release,
+		admit: w.admit, dismiss: w.dismiss,
 	}
+}
+
+// ask asks the source for a span, and takes note of when. What answers for the
+// object may fail later: then by which resolution of the original URL it was found.
+func (w *worker) ask(ctx context.Context, asked span) (*response, error) {
+	w.sent, w.resolved = time.Now(), 0
+	r, err := w.t.source.again(ctx, asked, w.t.precondition())
+	if !failed(r, err) {
+		w.resolved = w.t.source.current().times
+	}
+	return r, err
 }
 
 // fetch asks for a lease until nothing of it is left. What has arrived is not
@@ -95,51 +107,6 @@ func (w *worker) fetch(ctx context.Context, l *lease) (err error) {
 		err = w.request(ctx, l)
 	}
 	return err
-}
-
-// settle gives up a lease and its connection, and decides what the error that
-// ended it means: nil goes on with other work.
-func (w *worker) settle(ctx context.Context, l *lease, before int64, err error) error {
-	progress := l.arrived.Load()-before >= progressBytes
-	hopeless := false
-	if e, ok := errors.AsType[*Error](err); ok && e.contradiction && !e.ignoredRange {
-		l.contradictions++
-		hopeless = l.contradictions >= maxContradictions
-	}
-	w.slot.release()
-	if hopeless || ends(err) {
-		return err // the lease is for nobody else: another request would be in vain
-	}
-	w.t.sched.release(l) // from here on it is somebody else's
-	if progress || err == nil {
-		w.failures = 0
-	}
-	return w.recover(ctx, err)
-}
-
-// ends reports whether an error ends all workers, since no other attempt of one of
-// them can mend it.
-func ends(err error) bool {
-	return err != nil && !errors.Is(err, errTaken) && !errors.Is(err, errSlow) && !retryable(err)
-}
-
-// recover waits out a failure that another attempt may mend, or returns it.
-func (w *worker) recover(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	if errors.Is(err, errTaken) || errors.Is(err, errSlow) {
-		return nil
-	}
-	if ends(err) || !w.t.budget.spend(w.t.landed.Load()) {
-		return err
-	}
-	if crowded(err) {
-		w.t.governor.refused(time.Now())
-	}
-	w.failures++
-	w.t.run.retried("a range is asked for again", err)
-	return w.t.sched.pause(ctx, w.t.run.delay(w.failures, err))
 }
 
 // request asks once for what is left of a lease and takes what comes.
@@ -156,17 +123,17 @@ func (w *worker) request(ctx context.Context, l *lease) error {
 	}
 	w.t.entered()
 	defer w.t.left()
-	r, err := w.t.source.again(own, asked, w.t.precondition())
+	r, err := w.ask(own, asked)
 	if err != nil {
 		cancel(nil)
 		return err
 	}
-	body, err := w.t.judge(r.reply, asked)
+	body, err := w.t.judge(r, asked)
 	if err == nil {
 		defer cancel(nil)
 		return w.receive(r, l, body)
 	}
-	if e, ok := errors.AsType[*Error](err); ok && e.ignoredRange && w.t.ignored.Add(1) > 1 && stop() {
+	if e, ok := err.(*Error); ok && e.ignoredRange && w.t.ignored.Add(1) > 1 && stop() { //nolint:errorlint // not within a refusalError
 		return w.t.offerStream(r)
 	}
 	defer cancel(nil)
@@ -184,12 +151,18 @@ func (t *transfer) precondition() validator {
 	return t.object.validator
 }
 
-// judge is judgeLater, for a URL that a redirect may have led to: where a plain
-// 400 says that a signature is no longer good, it is a refusal.
-func (t *transfer) judge(r reply, asked span) (span, error) {
-	body, err := judgeLater(r, asked, t.object, t.run.terms())
-	if at, _ := t.source.current(); err != nil && at.redirected && r.status == http.StatusBadRequest {
+// judge is judgeLater for the answer to a request that may not be the last word on
+// it. Where a redirect led, a plain 400 may say that a signature is no longer good.
+func (t *transfer) judge(r *response, asked span) (span, error) {
+	body, err := judgeLater(r.reply, asked, t.object, t.run.terms())
+	if err == nil {
+		return body, nil
+	}
+	if r.at.redirected && r.reply.status == http.StatusBadRequest {
 		err = failWith(Forbidden, err, "the URL that the server redirects to is refused")
+	}
+	if aboutRequest(r, t.object) {
+		err = &refusalError{err}
 	}
 	return body, err
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -52,7 +53,8 @@ type Exchange struct {
 	Refuse         bool            // close it without one
 	Gate           <-chan struct{} // answer only once it is closed
 
-	sent atomic.Int64 // bytes of the body that went out
+	sent  atomic.Int64 // bytes of the body that went out
+	Ended []func()     // called once the answer is over
 }
 
 // Behaviour changes the answer to a request.
@@ -257,6 +259,28 @@ func Pace(bytesPerSecond int64) Behaviour {
 
 // Hold answers only once gate is closed.
 func Hold(gate <-chan struct{}) Behaviour { return func(x *Exchange) { x.Gate = gate } }
+
+// Crowded gives behaviours to the requests that come while n others are answered.
+func Crowded(n int, behaviours ...Behaviour) Behaviour {
+	var mu sync.Mutex
+	served := 0
+	return func(x *Exchange) {
+		mu.Lock()
+		defer mu.Unlock()
+		if served >= n {
+			for _, behave := range behaviours {
+				behave(x)
+			}
+			return
+		}
+		served++
+		x.Ended = append(x.Ended, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			served--
+		})
+	}
+}
 
 // Hang closes the connection without an answer.
 func Hang(x *Exchange) { x.Refuse = true }

@@ -188,7 +188,11 @@ func (s *Server) serve(conn net.Conn, id int) {
 		s.mu.Lock()
 		s.log = append(s.log, x)
 		s.mu.Unlock()
-		if err := x.write(s.ctx, conn, requests); err != nil || x.Close || request.Close {
+		err = x.write(s.ctx, conn, requests)
+		for _, end := range x.Ended {
+			end()
+		}
+		if err != nil || x.Close || request.Close {
 			return
 		}
 	}

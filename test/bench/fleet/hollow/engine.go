@@ -46,7 +46,8 @@ func NewEngine(node string, takes time.Duration, board *Board) *Engine {
 }
 
 // Pull waits, and reports progress meanwhile.
-func (e *Engine) Pull(ctx context.Context, image v1alpha1.AssignedImage, progress func(controller.Progress)) (controller.Pulled, error) {
+func (e *Engine) Pull(ctx context.Context, image v1alpha1.AssignedImage, turn *controller.Turn, progress func(controller.Progress)) (controller.Pulled, error) {
+	turn.Answered()
 	digest := image.Digest
 	if digest == "" {
 		sum := sha256.Sum256([]byte(image.Source.HTTP.URL))

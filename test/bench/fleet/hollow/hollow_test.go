@@ -33,7 +33,7 @@ func TestPullTakesItsTimeAndShowsIt(t *testing.T) {
 		engine := NewEngine("n-1", time.Minute, board)
 		began := time.Now()
 		var reports []int64
-		pulled, err := engine.Pull(t.Context(), order("a", "sha256:1"), func(p controller.Progress) { reports = append(reports, p.Completed) })
+		pulled, err := engine.Pull(t.Context(), order("a", "sha256:1"), &controller.Turn{}, func(p controller.Progress) { reports = append(reports, p.Completed) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +59,7 @@ func TestDisk(t *testing.T) {
 		if _, err := engine.Adopt(t.Context(), a); !errors.Is(err, controller.ErrNotOnDisk) {
 			t.Errorf("adopted from an empty disk: %v", err)
 		}
-		if _, err := engine.Pull(t.Context(), a, func(controller.Progress) {}); err != nil {
+		if _, err := engine.Pull(t.Context(), a, &controller.Turn{}, func(controller.Progress) {}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := engine.Adopt(t.Context(), b); err != nil {
