@@ -198,6 +198,13 @@ type CloudImageStatus struct {
 	// lastWarmedTime is when the image last became Ready.
 	// +optional
 	LastWarmedTime *metav1.Time `json:"lastWarmedTime,omitempty"`
+
+	// warmedNodeSelector is the spec.nodeSelector that Ready speaks of while its
+	// reason is Warmed; {} is every node. A node that joins, or is labelled, does not
+	// unset Ready, but one that an edit of the selector adds does. Absent if the
+	// image is not warm, or if the selector has more than 16 KiB.
+	// +optional
+	WarmedNodeSelector *metav1.LabelSelector `json:"warmedNodeSelector,omitempty"`
 }
 
 // NodeCounts counts the selected nodes by state. Every node is counted once:

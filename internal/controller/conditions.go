@@ -54,15 +54,6 @@ func stalled(reason, message string) verdict {
 	return verdict{ready: metav1.ConditionFalse, stalled: true, reason: reason, message: message}
 }
 
-// warmedBefore tells whether the same revision was Ready already: nodes that join
-// later do not unset that.
-func warmedBefore(v *imageView) bool {
-	old := &v.image.Status
-	ready := meta.FindStatusCondition(old.Conditions, v1alpha1.ConditionReady)
-	return old.Revision == v.revision && ready != nil && ready.Status == metav1.ConditionTrue &&
-		ready.Reason == v1alpha1.ReasonWarmed
-}
-
 // nothingMoves tells whether terminal failures remain and no other node gets any
 // further: none pulls or tries again, and none will be granted a slot. The one
 // node that tries again each hour is no progress until it succeeds: the image

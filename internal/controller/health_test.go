@@ -56,6 +56,25 @@ var situations = map[string]func(w *world, image *v1alpha1.CloudImage){
 		image.Spec.Digest = digestB
 		image.Generation++ // and the manager has not looked yet
 	},
+	"warm-and-the-selector-widens": func(w *world, image *v1alpha1.CloudImage) {
+		w.labelled()
+		w.s.Nodes[1].Labels = map[string]string{"pool": "vms"}
+		image.Spec.NodeSelector = canary()
+		w.settle()
+		w.report("node-000", "debian", ready(digestA))
+		w.settle()
+		image.Spec.NodeSelector = nil
+		image.Generation++
+		w.settle()
+	},
+	"warm-and-the-selector-narrows": func(w *world, image *v1alpha1.CloudImage) {
+		w.labelled()
+		w.s.Nodes[1].Labels = map[string]string{"pool": "vms"}
+		w.warm()
+		image.Spec.NodeSelector = canary()
+		image.Generation++
+		w.settle()
+	},
 	"failed-for-good": func(w *world, _ *v1alpha1.CloudImage) { w.failAll(v1alpha1.ReasonDigestMismatch) },
 	"failed-and-tries-again": func(w *world, _ *v1alpha1.CloudImage) {
 		w.failAll(v1alpha1.ReasonNotFound)

@@ -39,8 +39,11 @@ func summarize(v *imageView, r *rollout, now time.Time) v1alpha1.CloudImageStatu
 	judged := judge(v, r, &status)
 	setConditions(&status, judged, v.image, now)
 	status.LastWarmedTime = old.LastWarmedTime.DeepCopy()
-	if judged.reason == v1alpha1.ReasonWarmed && !warmedBefore(v) {
-		status.LastWarmedTime = &metav1.Time{Time: now.Truncate(time.Second)}
+	if judged.reason == v1alpha1.ReasonWarmed {
+		status.WarmedNodeSelector = rememberSelector(v.image)
+		if !warmedBefore(v) {
+			status.LastWarmedTime = &metav1.Time{Time: now.Truncate(time.Second)}
+		}
 	}
 	return status
 }
