@@ -76,8 +76,8 @@ func writeImages(w io.Writer, images []v1alpha1.CloudImage) error {
 // summary is the Ready condition in one line.
 func summary(image *v1alpha1.CloudImage) string {
 	ready := meta.FindStatusCondition(image.Status.Conditions, v1alpha1.ConditionReady)
-	if ready == nil || image.Status.ObservedGeneration != image.Generation {
-		return "the manager has not looked at it yet; does it run?"
+	if ready == nil || !takenUp(image) {
+		return errLeftBehind.Error()
 	}
 	return ready.Reason + ": " + ready.Message
 }

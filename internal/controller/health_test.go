@@ -56,6 +56,10 @@ var situations = map[string]func(w *world, image *v1alpha1.CloudImage){
 		image.Spec.Digest = digestB
 		image.Generation++ // and the manager has not looked yet
 	},
+	"warm-and-requested-again": func(w *world, image *v1alpha1.CloudImage) {
+		w.warm()
+		image.Annotations = map[string]string{v1alpha1.RequestedAtAnnotation: "2026-01-02T03:04:05Z"} // and the manager has not looked yet
+	},
 	"warm-and-the-selector-widens": func(w *world, image *v1alpha1.CloudImage) {
 		w.labelled()
 		w.s.Nodes[1].Labels = map[string]string{"pool": "vms"}
