@@ -43,6 +43,8 @@ const (
 	ReasonWaitingForAgents = "WaitingForAgents"
 	// ReasonNoNodes: the selector matches no Node, so there is nothing to do.
 	ReasonNoNodes = "NoNodesSelected"
+	// ReasonNodesTerminating: the selector matches only Nodes that are being deleted.
+	ReasonNodesTerminating = "NodesTerminating"
 	// ReasonSuspended: spec.suspend is true and not every node is warm.
 	ReasonSuspended = "Suspended"
 	// ReasonRemoving: the object is being deleted and nodes still drop the image.

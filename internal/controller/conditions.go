@@ -30,6 +30,10 @@ func judge(v *imageView, r *rollout, status *v1alpha1.CloudImageStatus) verdict 
 	case v.selector != nil:
 		return stalled(v1alpha1.ReasonInvalidNodeSelector,
 			"spec.nodeSelector: "+v.selector.Error()+". "+adviceFor(v1alpha1.ReasonInvalidNodeSelector))
+	case v.matched == 0 && v.terminating > 0:
+		return verdict{ready: metav1.ConditionUnknown, reconciling: true, reason: v1alpha1.ReasonNodesTerminating,
+			message: fmt.Sprintf("all %d nodes that spec.nodeSelector matches are being deleted. %s",
+				v.terminating, adviceFor(v1alpha1.ReasonNodesTerminating))}
 	case v.matched == 0:
 		return verdict{ready: metav1.ConditionTrue, reason: v1alpha1.ReasonNoNodes,
 			message: "spec.nodeSelector matches no node. " + adviceFor(v1alpha1.ReasonNoNodes)}

@@ -97,6 +97,12 @@ var situations = map[string]func(w *world, image *v1alpha1.CloudImage){
 		image.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "vms"}}
 		w.settle()
 	},
+	"selects-only-terminating-nodes": func(w *world, _ *v1alpha1.CloudImage) {
+		w.settle()
+		w.report("node-001", "debian", func(s *v1alpha1.ImageStatus) { s.State = v1alpha1.StatePulling })
+		w.s.Nodes[0].Deleting, w.s.Nodes[1].Deleting = true, true
+		w.settle()
+	},
 	"no-agent-ready": func(w *world, _ *v1alpha1.CloudImage) {
 		w.settle()
 		w.lose(0)
