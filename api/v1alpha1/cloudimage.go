@@ -189,7 +189,8 @@ type CloudImageStatus struct {
 	// +optional
 	ThroughputBytesPerSecond *Throughput `json:"throughputBytesPerSecond,omitempty"`
 
-	// failures are up to ten of the nodes that failed, and why.
+	// failures are up to ten of the nodes that failed, and why; then those whose
+	// agent is away, with the reason AgentUnavailable.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=10
@@ -249,7 +250,7 @@ type Throughput struct {
 	Max int64 `json:"max"`
 }
 
-// NodeFailure is why one node does not hold the image.
+// NodeFailure is why one node does not hold the image, or cannot be asked.
 type NodeFailure struct {
 	// node is the name of the Node.
 	// +required

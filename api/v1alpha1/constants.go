@@ -53,6 +53,10 @@ const (
 	ReasonInvalidNodeSelector = "InvalidNodeSelector"
 )
 
+// ReasonAgentUnavailable of a node in status.failures: it has had no ready agent for
+// 60 seconds, so that nobody can tell what it holds. It holds nothing up.
+const ReasonAgentUnavailable = "AgentUnavailable"
+
 // Reasons of a NodeImageCache's StorageReady condition, besides StorageError.
 const (
 	// ReasonStorageUsable: the store answered the last look at it.

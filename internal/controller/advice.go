@@ -14,6 +14,8 @@ func adviceFor(reason string) string {
 	switch reason {
 	case v1alpha1.ReasonWaitingForAgents:
 		return "Look at the agents' Pods and their readiness: kubectl get pods -A -l app.kubernetes.io/component=node-agent -o wide."
+	case v1alpha1.ReasonAgentUnavailable:
+		return "It goes on once the agent is back: kubectl get pods -A -l app.kubernetes.io/component=node-agent -o wide."
 	case v1alpha1.ReasonNoNodes:
 		return "Nodes that join and match will pull the image; if some should match now, compare the selector with their labels."
 	case v1alpha1.ReasonNodesTerminating:

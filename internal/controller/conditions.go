@@ -97,7 +97,7 @@ func waitingReason(v *imageView) string {
 // worstReason is the reason of the first failure, of which the terminal ones come
 // first; while the only node that failed tries again, it is what it was.
 func worstReason(v *imageView, status *v1alpha1.CloudImageStatus) string {
-	if len(status.Failures) > 0 {
+	if len(status.Failures) > 0 && status.Failures[0].Reason != v1alpha1.ReasonAgentUnavailable {
 		return status.Failures[0].Reason
 	}
 	old := readyOf(&v.image.Status)
@@ -107,12 +107,12 @@ func worstReason(v *imageView, status *v1alpha1.CloudImageStatus) string {
 	return v1alpha1.ReasonWarming
 }
 
-// firstOf names one of the desired nodes, to begin looking at.
+// firstOf names one of the desired nodes, to begin looking at, and what is wrong there.
 func firstOf(v *imageView) string {
 	if len(v.nodes) == 0 {
 		return ""
 	}
-	return ", " + v.nodes[0].node.Name + " among them"
+	return fmt.Sprintf(", %s among them: %s", v.nodes[0].node.Name, v.nodes[0].trouble())
 }
 
 func progressText(v *imageView, counts v1alpha1.NodeCounts) string {

@@ -149,7 +149,7 @@ func (w *world) failAll(reason string) {
 // lose takes a node's agent away for long enough.
 func (w *world) lose(i int) {
 	w.t.Helper()
-	w.s.Nodes[i].AgentReady = false
+	w.s.Nodes[i].AgentReady, w.s.Nodes[i].AgentTrouble = false, "its agent's Pod is Pending (cloudimage-node-agent-x7k2p)"
 	w.settle()
 	w.now = w.now.Add(unavailableAfter)
 	w.settle()

@@ -67,12 +67,17 @@ func countNodes(v *imageView) v1alpha1.NodeCounts {
 	return counts
 }
 
-// failuresOf names the first failed nodes by name, those that failed for good first.
+// failuresOf names the first failed nodes by name, those that failed for good
+// first, and then those whose agent is away.
 func failuresOf(v *imageView) []v1alpha1.NodeFailure {
-	var failed []*nodeView
+	var failed, away []*nodeView
 	for i := range v.nodes {
-		if v.nodes[i].state == nodeFailed {
+		switch v.nodes[i].state {
+		case nodeFailed:
 			failed = append(failed, &v.nodes[i])
+		case nodeUnavailable:
+			away = append(away, &v.nodes[i])
+		default:
 		}
 	}
 	slices.SortStableFunc(failed, func(a, b *nodeView) int {
@@ -84,20 +89,34 @@ func failuresOf(v *imageView) []v1alpha1.NodeFailure {
 			Node: n.node.Name, Reason: cmp.Or(n.status.Reason, noReason), Message: explain(n.status),
 		})
 	}
+	for _, n := range away[:min(len(away), max(0, maxFailures-len(failed)))] {
+		failures = append(failures, v1alpha1.NodeFailure{
+			Node: n.node.Name, Reason: v1alpha1.ReasonAgentUnavailable,
+			Message: advise(n.trouble(), v1alpha1.ReasonAgentUnavailable),
+		})
+	}
 	return failures
 }
 
+// trouble is what is wrong with the agent of a node.
+func (n *nodeView) trouble() string {
+	return cmp.Or(n.node.AgentTrouble, "no agent's Pod is on the node")
+}
+
 // explain says what happened on a node and what to do about it.
-func explain(status *v1alpha1.ImageStatus) string {
-	advice := adviceFor(status.Reason)
+func explain(status *v1alpha1.ImageStatus) string { return advise(status.Message, status.Reason) }
+
+// advise adds to what happened what to do about its reason.
+func advise(message, reason string) string {
+	advice := adviceFor(reason)
 	if advice == "" {
-		return clip(status.Message)
+		return clip(message)
 	}
 	const separator = ". "
-	if status.Message == "" {
+	if message == "" {
 		return advice
 	}
-	return shorten(strings.TrimRight(status.Message, ".!? "), maxMessage-len(separator)-len(advice)) + separator + advice
+	return shorten(strings.TrimRight(message, ".!? "), maxMessage-len(separator)-len(advice)) + separator + advice
 }
 
 // clip shortens a message to what the API takes.
