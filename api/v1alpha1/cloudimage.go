@@ -23,6 +23,7 @@ import (
 // +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.spec.source.http.url`,priority=1
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="metadata.name must be at most 63 characters: it becomes a node label and a file name"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.nodeSelector) || oldSelf.hasValue() && has(oldSelf.value().spec.nodeSelector) && oldSelf.value().spec.nodeSelector == self.spec.nodeSelector || !(has(self.spec.nodeSelector.matchLabels) && 'prefetch.cloudimage.dev/' + self.metadata.name in self.spec.nodeSelector.matchLabels) && !(has(self.spec.nodeSelector.matchExpressions) && 'prefetch.cloudimage.dev/' + self.metadata.name in self.spec.nodeSelector.matchExpressions.map(e, e.key))",optionalOldSelf=true,fieldPath=".spec.nodeSelector",message="nodeSelector must not name the label prefetch.cloudimage.dev/<name of this image>: the manager sets it where the image is ready, so that a node would be selected and not selected in turns"
 type CloudImage struct {
 	metav1.TypeMeta `json:",inline"`
 
