@@ -63,7 +63,7 @@ func tellsMore(a, b *corev1.Pod) bool {
 // text of the node, which is not to be trusted more than the agent on it, and
 // changes only if the Pod does, not with the time.
 func troubleOf(pod *corev1.Pod) string {
-	text := ""
+	var text string
 	switch {
 	case ended(pod):
 		text = "its agent's Pod has ended"

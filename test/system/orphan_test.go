@@ -2,6 +2,7 @@ package system
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -39,9 +40,12 @@ func TestObjectsThatNobodyCollects(t *testing.T) {
 		return nil
 	})
 	eventually(t, "the end of an object without a Node", func(ctx context.Context) error {
-		if err := suite.client.Get(ctx, client.ObjectKeyFromObject(stray), stray); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("it is still there (%v)", err)
+		switch err := suite.client.Get(ctx, client.ObjectKeyFromObject(stray), stray); {
+		case apierrors.IsNotFound(err):
+			return nil
+		case err != nil:
+			return err
 		}
-		return nil
+		return errors.New("it is still there")
 	})
 }

@@ -25,8 +25,11 @@ func TestWaitForTheStorageOfNodes(t *testing.T) {
 		eventually(t, "new orders after "+after, func(ctx context.Context) error {
 			for _, node := range g.nodes {
 				cache := cacheNamed(node.Name)
-				if err := g.client.Get(ctx, client.ObjectKeyFromObject(cache), cache); err != nil || cache.Generation <= generation {
-					return fmt.Errorf("generation %d (%v)", cache.Generation, err)
+				if err := g.client.Get(ctx, client.ObjectKeyFromObject(cache), cache); err != nil {
+					return err
+				}
+				if cache.Generation <= generation {
+					return fmt.Errorf("%s has generation %d", node.Name, cache.Generation)
 				}
 			}
 			return nil
