@@ -23,6 +23,7 @@ import (
 // +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.spec.source.http.url`,priority=1
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="metadata.name must be at most 63 characters: it becomes a node label and a file name"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.nodeSelector) || oldSelf.hasValue() && has(oldSelf.value().spec.nodeSelector) && oldSelf.value().spec.nodeSelector == self.spec.nodeSelector || !(has(self.spec.nodeSelector.matchLabels) && 'prefetch.cloudimage.dev/' + self.metadata.name in self.spec.nodeSelector.matchLabels) && !(has(self.spec.nodeSelector.matchExpressions) && 'prefetch.cloudimage.dev/' + self.metadata.name in self.spec.nodeSelector.matchExpressions.map(e, e.key))",optionalOldSelf=true,fieldPath=".spec.nodeSelector",message="nodeSelector must not name the label prefetch.cloudimage.dev/<name of this image>: the manager sets it where the image is ready, so that a node would be selected and not selected in turns"
 type CloudImage struct {
 	metav1.TypeMeta `json:",inline"`
 
@@ -198,7 +199,8 @@ type CloudImageStatus struct {
 	// +optional
 	ThroughputBytesPerSecond *Throughput `json:"throughputBytesPerSecond,omitempty"`
 
-	// failures are up to ten of the nodes that failed, and why.
+	// failures are up to ten of the nodes that failed, and why; then those whose
+	// agent is away, with the reason AgentUnavailable.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=10
@@ -207,6 +209,13 @@ type CloudImageStatus struct {
 	// lastWarmedTime is when the image last became Ready.
 	// +optional
 	LastWarmedTime *metav1.Time `json:"lastWarmedTime,omitempty"`
+
+	// warmedNodeSelector is the spec.nodeSelector that Ready speaks of while its
+	// reason is Warmed; {} is every node. A node that joins, or is labelled, does not
+	// unset Ready, but one that an edit of the selector adds does. Absent if the
+	// image is not warm, or if the selector has more than 16 KiB.
+	// +optional
+	WarmedNodeSelector *metav1.LabelSelector `json:"warmedNodeSelector,omitempty"`
 }
 
 // NodeCounts counts the selected nodes by state. Every node is counted once:
@@ -255,7 +264,7 @@ type Throughput struct {
 	Max int64 `json:"max"`
 }
 
-// NodeFailure is why one node does not hold the image.
+// NodeFailure is why one node does not hold the image, or cannot be asked.
 type NodeFailure struct {
 	// node is the name of the Node.
 	// +required

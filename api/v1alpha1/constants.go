@@ -43,6 +43,8 @@ const (
 	ReasonWaitingForAgents = "WaitingForAgents"
 	// ReasonNoNodes: the selector matches no Node, so there is nothing to do.
 	ReasonNoNodes = "NoNodesSelected"
+	// ReasonNodesTerminating: the selector matches only Nodes that are being deleted.
+	ReasonNodesTerminating = "NodesTerminating"
 	// ReasonSuspended: spec.suspend is true and not every node is warm.
 	ReasonSuspended = "Suspended"
 	// ReasonRemoving: the object is being deleted and nodes still drop the image.
@@ -53,6 +55,10 @@ const (
 	// none is held by the most nodes, as it can be after status.digest was lost.
 	ReasonDigestDisputed = "DigestDisputed"
 )
+
+// ReasonAgentUnavailable of a node in status.failures: it has had no ready agent for
+// 60 seconds, so that nobody can tell what it holds. It holds nothing up.
+const ReasonAgentUnavailable = "AgentUnavailable"
 
 // Reasons of a NodeImageCache's StorageReady condition, besides StorageError.
 const (

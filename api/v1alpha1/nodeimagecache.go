@@ -110,7 +110,8 @@ type NodeImageCacheStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	NodeUID string `json:"nodeUID,omitempty"`
-	// observedGeneration is the metadata.generation that the agent has acted on.
+	// observedGeneration is the metadata.generation that the agent has acted on. One
+	// that changed nothing on the node is written some 15 s later.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// agentVersion is the version of the agent that wrote this status.

@@ -89,6 +89,42 @@ a      Ready     100 MiB                        5.0 MiB/s
 	}
 }
 
+// away names nodes whose agent is away, and says how many there are.
+func away(count int32, nodes ...string) func(*v1alpha1.CloudImage) {
+	return func(i *v1alpha1.CloudImage) {
+		i.Status.Nodes.Unavailable = count
+		for _, node := range nodes {
+			i.Status.Failures = append(i.Status.Failures, v1alpha1.NodeFailure{Node: node, Reason: v1alpha1.ReasonAgentUnavailable, Message: "its agent's Pod is Pending (agent-x)."})
+		}
+	}
+}
+
+// TestStatusOfNodesThatAreAway: what an agent reported before it went is no state.
+func TestStatusOfNodesThatAreAway(t *testing.T) {
+	t.Parallel()
+	caches := []v1alpha1.NodeImageCache{
+		node("a", v1alpha1.ActionPull, v1alpha1.ImageStatus{State: v1alpha1.StateReady, AverageBytesPerSecond: 5 * mib}),
+		node("b", v1alpha1.ActionHold, v1alpha1.ImageStatus{}),
+		node("c", v1alpha1.ActionPull, pulling(50*mib, 20*mib)),
+		node("d", v1alpha1.ActionPull, v1alpha1.ImageStatus{State: v1alpha1.StateReady}),
+	}
+	i := image(away(5, "a", "b", "c"))
+	var out bytes.Buffer
+	if err := writeImage(&out, i, rowsOf(i, caches, now), false); err != nil {
+		t.Fatal(err)
+	}
+	_, got, _ := strings.Cut(out.String(), "\n\n")
+	want := `NODE   STATE         PROGRESS   RATE   WHY
+a      Unavailable   -          -      AgentUnavailable: it held the image; its agent's Pod is Pending (agent-x).
+b      Unavailable   -          -      AgentUnavailable: its agent's Pod is Pending (agent-x).
+c      Unavailable   -          -      AgentUnavailable: its agent's Pod is Pending (agent-x).
+d      Ready         100 MiB    -      
+Agents that are away besides these: 2. Their nodes are shown as they last reported; see which: ` + agentPods + "\n"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestReadyNodesAreCut(t *testing.T) {
 	t.Parallel()
 	rows := make([]row, readyShown+5)
@@ -149,6 +185,9 @@ func TestExplain(t *testing.T) {
 		{"stopped", func(i *v1alpha1.CloudImage) {
 			i.Status.Conditions = append(i.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue})
 		}, plain, assigned("Hold", v1alpha1.ImageStatus{}), "The rollout has stopped. Warming: 1 of 5 nodes ready"},
+		{"away", away(1, "n"), plain, assigned("Pull", v1alpha1.ImageStatus{State: "Ready"}), "n: Unavailable\nAgentUnavailable: it held the image; its agent's Pod is Pending"},
+		{"away, and waits", away(1, "n"), plain, assigned("Hold", v1alpha1.ImageStatus{}), "n: Unavailable\nAgentUnavailable: its agent's Pod is Pending"},
+		{"away, and not named", away(1), plain, assigned("Pull", v1alpha1.ImageStatus{State: "Ready"}), "the image does not name all agents that are away. See whether its Pod is ready"},
 		{"a node made anew", nil, plain, func() *v1alpha1.NodeImageCache {
 			c := assigned("Pull", v1alpha1.ImageStatus{State: "Ready", Digest: "sha256:ab"})
 			c.Status.NodeUID = "older"

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -31,6 +32,7 @@ Usage:
   kubectl cloudimage watch [IMAGE]    the same, live; without IMAGE all images, until Ctrl-C
   kubectl cloudimage why NODE IMAGE   why a node does not hold an image, and what to do
   kubectl cloudimage retry IMAGE      ask every node that failed to try again, as a new rollout
+  kubectl cloudimage wait IMAGE       return once the image is ready, or with an error once it has stopped
   kubectl cloudimage version          print the version
 
 Flags:
@@ -49,6 +51,7 @@ var errUsage = errors.New("run 'kubectl cloudimage --help' for the commands")
 // options are the flags of every command.
 type options struct {
 	all       bool
+	timeout   time.Duration
 	overrides clientcmd.ConfigOverrides
 	loading   *clientcmd.ClientConfigLoadingRules
 }
@@ -91,6 +94,7 @@ func (o *options) flags(stderr io.Writer) *pflag.FlagSet {
 	flags.SetOutput(stderr)
 	flags.SortFlags = false
 	flags.BoolVar(&o.all, "all", false, "list every node, also those that are ready")
+	flags.DurationVar(&o.timeout, "timeout", 0, "how long wait waits; 0 is for good")
 	flags.StringVar(&o.loading.ExplicitPath, "kubeconfig", "", "path of the kubeconfig; else KUBECONFIG, else ~/.kube/config")
 	flags.StringVar(&o.overrides.CurrentContext, "context", "", "context of the kubeconfig")
 	flags.Usage = func() { fmt.Fprint(stderr, usage, flags.FlagUsages()) }
@@ -129,7 +133,7 @@ func dispatch(ctx context.Context, args []string, opts options, stdout io.Writer
 	case "version":
 		fmt.Fprintln(stdout, version)
 		return nil
-	case "status", "retry":
+	case "status", "retry", "wait":
 		least, most, takes = 1, 1, "the name of one image"
 	case "why":
 		least, most, takes = 2, 2, "the names of a node and an image"
@@ -161,6 +165,8 @@ func dispatch(ctx context.Context, args []string, opts options, stdout io.Writer
 		return status(ctx, c, apiPage, args[0], opts.all, stdout)
 	case "retry":
 		return retry(ctx, c, args[0], stdout)
+	case "wait":
+		return waitFor(ctx, c, args[0], opts.timeout, stdout)
 	default:
 		return why(ctx, c, args[0], args[1], stdout)
 	}

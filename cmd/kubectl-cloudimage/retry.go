@@ -12,7 +12,8 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
 
-// retry asks for a new rollout of the same spec. Nodes that hold bytes of its digest adopt them and fetch nothing.
+// retry asks for a new rollout of the same spec, and returns once the status speaks of it: what waits for Ready after that does not take
+// an older one. Nodes that hold bytes of its digest adopt them and fetch nothing.
 func retry(ctx context.Context, c client.Client, name string, w io.Writer) error {
 	image, err := getImage(ctx, c, name)
 	if err != nil {
@@ -22,6 +23,15 @@ func retry(ctx context.Context, c client.Client, name string, w io.Writer) error
 	metav1.SetMetaDataAnnotation(&image.ObjectMeta, v1alpha1.RequestedAtAnnotation, time.Now().UTC().Format(time.RFC3339Nano))
 	if err := c.Patch(ctx, image, client.MergeFrom(before), client.FieldOwner("kubectl-cloudimage")); err != nil {
 		return fmt.Errorf("set the annotation %s: %w", v1alpha1.RequestedAtAnnotation, err)
+	}
+	err = look(ctx, c, name, takeUpFor, func(now *v1alpha1.CloudImage) (bool, error) {
+		if !takenUp(now) {
+			return false, errLeftBehind
+		}
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("the request is written, and the manager begins with it once it looks: %w", err)
 	}
 	held := "nodes that hold its bytes keep them"
 	if image.Spec.Digest == "" {

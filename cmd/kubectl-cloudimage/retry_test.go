@@ -15,12 +15,15 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
 
-// oneImage is an API server with one CloudImage, which keeps what it is asked to patch.
+// oneImage is an API server with one CloudImage, which keeps what it is asked to patch, and carries it out.
 type oneImage struct {
 	client.Client
 
 	image *v1alpha1.CloudImage
 	patch []byte
+	reads int
+	// manager changes the image before each read, which it is told the number of.
+	manager func(read int, image *v1alpha1.CloudImage) error
 }
 
 func (o *oneImage) Get(_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
@@ -31,13 +34,30 @@ func (o *oneImage) Get(_ context.Context, key client.ObjectKey, into client.Obje
 	case key.Name != o.image.Name:
 		return apierrors.NewNotFound(schema.GroupResource{Resource: "cloudimages"}, key.Name)
 	}
+	o.reads++
+	if o.manager != nil {
+		if err := o.manager(o.reads, o.image); err != nil {
+			return err
+		}
+	}
 	o.image.DeepCopyInto(image)
 	return nil
 }
 
 func (o *oneImage) Patch(_ context.Context, object client.Object, patch client.Patch, _ ...client.PatchOption) (err error) {
 	o.patch, err = patch.Data(object)
+	o.image.Annotations = object.GetAnnotations()
 	return err
+}
+
+// handle is a manager that takes a request up by a read.
+func handle(by int) func(int, *v1alpha1.CloudImage) error {
+	return func(read int, image *v1alpha1.CloudImage) error {
+		if read >= by {
+			image.Status.LastHandledRequestedAt = image.Annotations[v1alpha1.RequestedAtAnnotation]
+		}
+		return nil
+	}
 }
 
 func TestRetryAsksForANewRollout(t *testing.T) {
@@ -46,7 +66,7 @@ func TestRetryAsksForANewRollout(t *testing.T) {
 	for name, suspended := range map[string]bool{"running": false, "suspended": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := &oneImage{image: image(func(i *v1alpha1.CloudImage) {
+			server := &oneImage{manager: handle(2), image: image(func(i *v1alpha1.CloudImage) {
 				i.Spec.Suspend = suspended
 				i.Annotations = map[string]string{v1alpha1.RequestedAtAnnotation: before, "team": "vms"}
 			})}

@@ -11,6 +11,7 @@ import (
 // states of a row, in the order in which they are listed: what needs attention comes first.
 const (
 	stateFailed   = "Failed"
+	stateAway     = "Unavailable" // its agent is; nobody knows what the node holds
 	statePulling  = "Pulling"
 	stateRemoving = "Removing"
 	statePending  = "Pending" // it was told to pull, and has not begun
@@ -19,7 +20,7 @@ const (
 )
 
 func rank(state string) int {
-	return slices.Index([]string{stateFailed, statePulling, stateRemoving, statePending, stateWaiting, stateReady}, state)
+	return slices.Index([]string{stateFailed, stateAway, statePulling, stateRemoving, statePending, stateWaiting, stateReady}, state)
 }
 
 // row is one node's part in an image.
@@ -74,6 +75,9 @@ func rowOf(image *v1alpha1.CloudImage, cache *v1alpha1.NodeImageCache, now time.
 		r.take(order, report, now)
 		r.others = pulledBy(cache)
 	}
+	if failure := awayIn(image, cache.Name); failure != nil {
+		r.leave(failure)
+	}
 	return r, true
 }
 
@@ -85,6 +89,25 @@ func pulledBy(cache *v1alpha1.NodeImageCache) (names []string) {
 		}
 	}
 	return names
+}
+
+// awayIn is what an image says of a node whose agent is away, if it names the node.
+func awayIn(image *v1alpha1.CloudImage, node string) *v1alpha1.NodeFailure {
+	for i := range image.Status.Failures {
+		if f := &image.Status.Failures[i]; f.Node == node && f.Reason == v1alpha1.ReasonAgentUnavailable {
+			return f
+		}
+	}
+	return nil
+}
+
+// leave makes a row of a node whose agent is away: what the agent reported last is what was.
+func (r *row) leave(failure *v1alpha1.NodeFailure) {
+	last := r.state
+	*r = row{node: r.node, state: stateAway, size: r.size, reason: failure.Reason, message: failure.Message}
+	if last == stateReady {
+		r.message = "it held the image; " + r.message
+	}
 }
 
 // unstarted is the state of an order that the agent has not answered.

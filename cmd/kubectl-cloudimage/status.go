@@ -37,11 +37,18 @@ func status(ctx context.Context, c client.Reader, page int64, name string, all b
 	return writeImage(w, image, rows, all)
 }
 
+// missingError is an image that is not there.
+type missingError struct{ name string }
+
+func (e *missingError) Error() string {
+	return fmt.Sprintf("there is no CloudImage %q; `kubectl get cloudimages` lists them", e.name)
+}
+
 func getImage(ctx context.Context, c client.Reader, name string) (*v1alpha1.CloudImage, error) {
 	var image v1alpha1.CloudImage
 	switch err := c.Get(ctx, client.ObjectKey{Name: name}, &image); {
 	case apierrors.IsNotFound(err):
-		return nil, fmt.Errorf("there is no CloudImage %q; `kubectl get cloudimages` lists them", name)
+		return nil, &missingError{name}
 	case err != nil:
 		return nil, fmt.Errorf("get the CloudImage: %w", err)
 	}

@@ -33,7 +33,27 @@ func writeImage(w io.Writer, image *v1alpha1.CloudImage, rows []row, all bool) e
 	if err := facts.Flush(); err != nil {
 		return fmt.Errorf("print the image: %w", err)
 	}
-	return writeRows(w, rows, all)
+	if err := writeRows(w, rows, all); err != nil {
+		return err
+	}
+	if unnamed := unnamedAway(image); unnamed > 0 {
+		fmt.Fprintf(w, "Agents that are away besides these: %d. Their nodes are shown as they last reported; see which: %s\n", unnamed, agentPods)
+	}
+	return nil
+}
+
+// agentPods is the command that lists the agents' Pods.
+const agentPods = "kubectl get pods --all-namespaces --selector app.kubernetes.io/component=node-agent --output wide"
+
+// unnamedAway is how many nodes' agents are away besides those that an image names: it names ten nodes at most.
+func unnamedAway(image *v1alpha1.CloudImage) int {
+	unnamed := int(image.Status.Nodes.Unavailable)
+	for i := range image.Status.Failures {
+		if image.Status.Failures[i].Reason == v1alpha1.ReasonAgentUnavailable {
+			unnamed--
+		}
+	}
+	return unnamed
 }
 
 func writeRows(w io.Writer, rows []row, all bool) error {
@@ -76,8 +96,8 @@ func writeImages(w io.Writer, images []v1alpha1.CloudImage) error {
 // summary is the Ready condition in one line.
 func summary(image *v1alpha1.CloudImage) string {
 	ready := meta.FindStatusCondition(image.Status.Conditions, v1alpha1.ConditionReady)
-	if ready == nil || image.Status.ObservedGeneration != image.Generation {
-		return "the manager has not looked at it yet; does it run?"
+	if ready == nil || !takenUp(image) {
+		return errLeftBehind.Error()
 	}
 	return ready.Reason + ": " + ready.Message
 }

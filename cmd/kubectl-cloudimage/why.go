@@ -64,7 +64,11 @@ func (f facts) explain(now time.Time) []string {
 	if !assigned {
 		return []string{fmt.Sprintf("%s is not assigned to %s yet. %s", f.image.Name, f.name, summary(f.image))}
 	}
-	return append(f.explainRow(r), f.storage()...)
+	lines := append(f.explainRow(r), f.storage()...)
+	if unnamedAway(f.image) > 0 && r.state != stateAway {
+		lines = append(lines, "This is what its agent reported last, and the image does not name all agents that are away. "+f.lookAtThePod())
+	}
+	return lines
 }
 
 // notSelected is empty when the selector matches the node.
@@ -100,6 +104,8 @@ func (f facts) explainRow(r row) []string {
 				"kubectl cloudimage retry " + f.image.Name + " asks now."
 		}
 		return []string{head, r.why(), again}
+	case stateAway:
+		return []string{head, r.why(), f.lookAtThePod()}
 	case stateRemoving:
 		return []string{head, "The agent was told to drop it; the entry goes once it has."}
 	case statePending:

@@ -14,8 +14,12 @@ func adviceFor(reason string) string {
 	switch reason {
 	case v1alpha1.ReasonWaitingForAgents:
 		return "Look at the agents' Pods and their readiness: kubectl get pods -A -l app.kubernetes.io/component=node-agent -o wide."
+	case v1alpha1.ReasonAgentUnavailable:
+		return "It goes on once the agent is back: kubectl get pods -A -l app.kubernetes.io/component=node-agent -o wide."
 	case v1alpha1.ReasonNoNodes:
 		return "Nodes that join and match will pull the image; if some should match now, compare the selector with their labels."
+	case v1alpha1.ReasonNodesTerminating:
+		return "It goes on with nodes that join and match; if some should match now, compare the selector with their labels."
 	case v1alpha1.ReasonSuspended:
 		return "Set spec.suspend to false to go on."
 	case v1alpha1.ReasonRemoving:

@@ -14,6 +14,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
@@ -513,8 +514,9 @@ func TestWorthOfAStatus(t *testing.T) {
 	t.Parallel()
 	base := v1alpha1.NodeImageCacheStatus{
 		NodeUID: "u", ObservedGeneration: 3,
-		Storage: v1alpha1.StorageStatus{CapacityBytes: 100, AvailableBytes: 50, BlobBytes: 10},
-		Images:  []v1alpha1.ImageStatus{{Name: "a", Revision: "r1", State: v1alpha1.StatePulling, BytesCompleted: 5}},
+		Storage:    v1alpha1.StorageStatus{CapacityBytes: 100, AvailableBytes: 50, BlobBytes: 10},
+		Images:     []v1alpha1.ImageStatus{{Name: "a", Revision: "r1", State: v1alpha1.StatePulling, BytesCompleted: 5}},
+		Conditions: []metav1.Condition{{Type: v1alpha1.ConditionStorageReady, Status: metav1.ConditionTrue, ObservedGeneration: 3}},
 	}
 	waiting := v1alpha1.ImageStatus{Name: "b", Revision: "r1", State: v1alpha1.StatePending}
 	for name, tt := range map[string]struct {
@@ -527,18 +529,20 @@ func TestWorthOfAStatus(t *testing.T) {
 		"a resume": {func(s *v1alpha1.NodeImageCacheStatus) {
 			s.Images[0].SizeBytes, s.Images[0].BytesHashed, s.Images[0].ResumedBytes = 9, 3, 5
 		}, nil, worthLater},
-		"generation":               {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration = 4 }, nil, worthNothing},
-		"generation with a remove": {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration = 4 }, []v1alpha1.AssignedImage{order("b", digestA, remove)}, worthNow},
-		"progress":                 {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].BytesCompleted = 9 }, nil, worthLater},
-		"encryption alone":         {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Encryption = v1alpha1.EncryptionLUKS }, nil, worthNothing},
-		"blob bytes":               {func(s *v1alpha1.NodeImageCacheStatus) { s.Storage.BlobBytes = 11 }, nil, worthLater},
-		"state":                    {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].State = v1alpha1.StateReady }, nil, worthNow},
-		"revision":                 {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Revision = "r2" }, nil, worthNow},
-		"image gone":               {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = nil }, nil, worthNow},
-		"other machine":            {func(s *v1alpha1.NodeImageCacheStatus) { s.NodeUID = "v" }, nil, worthNow},
-		"waits for a slot":         {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = append(s.Images, waiting) }, []v1alpha1.AssignedImage{order("b", digestA, hold)}, worthLater},
-		"has a slot, and waits":    {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = append(s.Images, waiting) }, []v1alpha1.AssignedImage{order("b", digestA, v1alpha1.ActionPull)}, worthNow},
-		"is removed":               {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = append(s.Images, waiting) }, []v1alpha1.AssignedImage{order("b", digestA, remove)}, worthNow},
+		"generation":                  {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration = 4 }, nil, worthCatchUp},
+		"generation of the condition": {func(s *v1alpha1.NodeImageCacheStatus) { s.Conditions[0].ObservedGeneration = 4 }, nil, worthCatchUp},
+		"generation and progress":     {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration, s.Images[0].BytesCompleted = 4, 9 }, nil, worthLater},
+		"generation with a remove":    {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration = 4 }, []v1alpha1.AssignedImage{order("b", digestA, remove)}, worthNow},
+		"progress":                    {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].BytesCompleted = 9 }, nil, worthLater},
+		"encryption alone":            {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Encryption = v1alpha1.EncryptionLUKS }, nil, worthNothing},
+		"blob bytes":                  {func(s *v1alpha1.NodeImageCacheStatus) { s.Storage.BlobBytes = 11 }, nil, worthLater},
+		"state":                       {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].State = v1alpha1.StateReady }, nil, worthNow},
+		"revision":                    {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Revision = "r2" }, nil, worthNow},
+		"image gone":                  {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = nil }, nil, worthNow},
+		"other machine":               {func(s *v1alpha1.NodeImageCacheStatus) { s.NodeUID = "v" }, nil, worthNow},
+		"waits for a slot":            {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = append(s.Images, waiting) }, []v1alpha1.AssignedImage{order("b", digestA, hold)}, worthLater},
+		"has a slot, and waits":       {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = append(s.Images, waiting) }, []v1alpha1.AssignedImage{order("b", digestA, v1alpha1.ActionPull)}, worthNow},
+		"is removed":                  {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = append(s.Images, waiting) }, []v1alpha1.AssignedImage{order("b", digestA, remove)}, worthNow},
 		"waits, and says why": {func(s *v1alpha1.NodeImageCacheStatus) {
 			s.Images = append(s.Images, waiting)
 			s.Images[1].Message = "the bytes were lost"

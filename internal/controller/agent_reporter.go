@@ -32,6 +32,10 @@ const (
 	// firstAfter is how long the first report of a node waits, up to half of it more:
 	// where many nodes join together, the orders of all of them go first.
 	firstAfter = 5 * time.Second
+	// catchUpAfter is how long a generation that changed nothing else waits to be
+	// written, up to half of it more: other orders often follow within that, and
+	// kubectl wait waits for 30 s unless it is told otherwise.
+	catchUpAfter = 15 * time.Second
 	// gatherFor is how long a transition waits for others, so that images that
 	// change together are one write.
 	gatherFor = 250 * time.Millisecond
@@ -52,6 +56,7 @@ type Reporter struct {
 	Random  func() float64 // in [0, 1)
 
 	later  time.Time // when what can wait is written
+	catch  time.Time // when a generation alone is; zero if the written one is the last
 	health atomic.Pointer[error]
 }
 
@@ -73,8 +78,17 @@ func (r *Reporter) Reconcile(ctx context.Context, request reconcile.Request) (re
 	next := report(&object, r.Images.Statuses(), room.StorageStatus, storage, r.Version, now)
 	switch worthOf(object.Status, next, object.Spec.Images) {
 	case worthNothing:
+		r.catch = time.Time{}
 		r.setHealth(storage)
 		return reconcile.Result{RequeueAfter: r.lookAgain(next)}, nil
+	case worthCatchUp:
+		if r.catch.IsZero() {
+			r.catch = now.Add(r.jittered(catchUpAfter))
+		}
+		if wait := max(r.later.Sub(now), r.catch.Sub(now)); wait > 0 {
+			r.setHealth(storage)
+			return reconcile.Result{RequeueAfter: wait}, nil
+		}
 	case worthLater:
 		if wait := r.later.Sub(now); wait > 0 {
 			return reconcile.Result{RequeueAfter: wait}, nil
@@ -91,6 +105,7 @@ func (r *Reporter) Reconcile(ctx context.Context, request reconcile.Request) (re
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	answered := r.Now()
+	r.catch = time.Time{}
 	r.later = answered.Add(r.jittered(min(max(progressEvery, progressShare*answered.Sub(asked)), progressMost)))
 	r.setHealth(storage)
 	return reconcile.Result{RequeueAfter: r.lookAgain(next)}, nil

@@ -143,3 +143,67 @@ func TestProgressLeavesRoom(t *testing.T) {
 		})
 	}
 }
+
+// TestGenerationCatchesUp: who waits for StorageReady with kubectl waits for the generation that the condition speaks of. Orders
+// that follow each other are one write, and a node that has nothing to say writes nothing.
+func TestGenerationCatchesUp(t *testing.T) {
+	t.Parallel()
+	withReporter(t, func(_ *memoryStore, server *ownObject, r *Reporter) {
+		run := func(length time.Duration) { // as the queue would
+			t.Helper()
+			for end := time.Now().Add(length); ; {
+				wait := look(t, r)
+				if left := time.Until(end); wait >= left {
+					time.Sleep(left)
+					return
+				}
+				time.Sleep(wait)
+			}
+		}
+		check := func(when string, writes int) {
+			t.Helper()
+			c := meta.FindStatusCondition(server.object.Status.Conditions, v1alpha1.ConditionStorageReady)
+			current := c != nil && c.ObservedGeneration == server.object.Generation && server.object.Status.ObservedGeneration == server.object.Generation
+			if server.writes != writes || !current {
+				t.Errorf("%s: %d writes, want %d; the object has generation %d, the status %d, the condition %+v",
+					when, server.writes, writes, server.object.Generation, server.object.Status.ObservedGeneration, c)
+			}
+		}
+		server.object.Generation = 1
+		server.object.Spec.Images = []v1alpha1.AssignedImage{order("a", digestA, fetch)}
+		run(5 * time.Minute)
+		before := server.writes
+		check("pulled", before)
+		for range 5 { // limits are edited, or the entry of a removed image goes
+			server.object.Generation++
+			server.object.Spec.Images[0].Download.Connections++
+			run(time.Second)
+		}
+		if server.writes != before {
+			t.Errorf("%d writes at once", server.writes-before)
+		}
+		run(30*time.Second - 5*time.Second) // kubectl wait's own time-out
+		check("edited", before+1)
+		run(time.Hour)
+		check("at rest", before+1)
+	})
+}
+
+// TestStoreThatCannotBeOpened speaks of the generation, and does not say that its orders were carried out.
+func TestStoreThatCannotBeOpened(t *testing.T) {
+	t.Parallel()
+	server := &ownObject{object: v1alpha1.NodeImageCache{Spec: v1alpha1.NodeImageCacheSpec{NodeUID: "u"}}}
+	for _, generation := range []int64{1, 1, 2} {
+		server.object.Generation = generation
+		if err := ReportStorage(t.Context(), server, "n", reasonError(v1alpha1.ReasonStorageError), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		c := meta.FindStatusCondition(server.object.Status.Conditions, v1alpha1.ConditionStorageReady)
+		if c == nil || c.ObservedGeneration != generation || server.object.Status.ObservedGeneration != 0 || server.object.Status.NodeUID != "u" {
+			t.Errorf("generation %d: %+v", generation, server.object.Status)
+		}
+	}
+	if server.writes != 2 {
+		t.Errorf("%d writes, want one for each generation", server.writes)
+	}
+}

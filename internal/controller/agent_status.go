@@ -19,14 +19,15 @@ func report(cache *v1alpha1.NodeImageCache, images []v1alpha1.ImageStatus, room 
 		NodeUID: cache.Spec.NodeUID, ObservedGeneration: cache.Generation, AgentVersion: version,
 		Storage: room, Images: images, Conditions: slices.Clone(cache.Status.Conditions),
 	}
-	setStorage(&status, storage, now)
+	setStorage(&status, cache.Generation, storage, now)
 	return status
 }
 
-// setStorage writes into a status whether the store is usable.
-func setStorage(status *v1alpha1.NodeImageCacheStatus, storage error, now time.Time) {
+// setStorage writes into a status whether the store is usable, as it was seen at a
+// generation of the object.
+func setStorage(status *v1alpha1.NodeImageCacheStatus, generation int64, storage error, now time.Time) {
 	condition := metav1.Condition{
-		Type: v1alpha1.ConditionStorageReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonStorageUsable,
+		Type: v1alpha1.ConditionStorageReady, ObservedGeneration: generation, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonStorageUsable,
 		Message: "the store can be read and written", LastTransitionTime: metav1.Time{Time: now.Truncate(time.Second)},
 	}
 	if storage != nil {
@@ -36,19 +37,19 @@ func setStorage(status *v1alpha1.NodeImageCacheStatus, storage error, now time.T
 }
 
 // ReportStorage tells in the node's object that the store cannot be opened. What
-// the object says of images stays: nobody can tell anything else. The error is a
-// NotFound one if the node has no object yet.
+// the object says of images stays: nobody can tell anything else, nor was anything
+// done for the orders. The error is a NotFound one if the node has no object yet.
 func ReportStorage(ctx context.Context, c client.Client, node string, storage error, now time.Time) error {
 	var object v1alpha1.NodeImageCache
 	if err := c.Get(ctx, client.ObjectKey{Name: node}, &object); err != nil {
 		return err
 	}
 	updated := object.DeepCopy()
-	setStorage(&updated.Status, storage, now)
+	setStorage(&updated.Status, object.Generation, storage, now)
 	if equality.Semantic.DeepEqual(object.Status, updated.Status) {
 		return nil
 	}
-	updated.Status.NodeUID, updated.Status.ObservedGeneration = object.Spec.NodeUID, object.Generation
+	updated.Status.NodeUID = object.Spec.NodeUID
 	return c.Status().Patch(ctx, updated, client.MergeFrom(&object))
 }
 
@@ -58,6 +59,10 @@ type worth int
 const (
 	// worthNothing: nothing changed that anybody waits for.
 	worthNothing worth = iota
+	// worthCatchUp: nothing changed but the generation. Who waits for a condition
+	// with kubectl waits for its generation, too, so that it is written some time
+	// after the last change, unless anything else is before.
+	worthCatchUp
 	// worthLater: only the progress of pulls changed, what the store holds, or
 	// what everybody assumes.
 	worthLater
@@ -67,8 +72,8 @@ const (
 
 // worthOf compares a status with the written one. Free space changes all the time
 // and is never a reason to write, nor is the size of a filesystem, which follows
-// from free space on some; nor is a generation by itself, unless the manager waits
-// for it, which it does for orders to remove. That an image waits for its slot, or
+// from free space on some. A generation by itself can wait for other changes, unless
+// the manager waits for it, which it does for orders to remove. That an image waits for its slot, or
 // that a node that has said nothing yet is about to pull, is what everybody assumes.
 func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.AssignedImage) worth {
 	written, next = *written.DeepCopy(), *next.DeepCopy()
@@ -77,6 +82,7 @@ func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.Assi
 		removes = removes || orders[i].Action == v1alpha1.ActionRemove
 		held[orders[i].Name] = orders[i].Action == v1alpha1.ActionHold
 	}
+	behind := observed(&written) != observed(&next)
 	for _, s := range []*v1alpha1.NodeImageCacheStatus{&written, &next} {
 		s.Storage.AvailableBytes, s.Storage.CapacityBytes = 0, 0
 		if !removes {
@@ -85,8 +91,14 @@ func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.Assi
 		for i := range s.Images {
 			s.Images[i].Encryption = "" // an older CRD drops it, and it changes only along with the rest
 		}
+		for i := range s.Conditions {
+			s.Conditions[i].ObservedGeneration = 0
+		}
 	}
 	if equality.Semantic.DeepEqual(written, next) {
+		if behind {
+			return worthCatchUp
+		}
 		return worthNothing
 	}
 	for _, s := range []*v1alpha1.NodeImageCacheStatus{&written, &next} {
@@ -102,6 +114,15 @@ func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.Assi
 		return worthLater
 	}
 	return worthNow
+}
+
+// observed are the generations that a status and its condition speak of.
+func observed(status *v1alpha1.NodeImageCacheStatus) [2]int64 {
+	generations := [2]int64{status.ObservedGeneration}
+	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStorageReady); c != nil {
+		generations[1] = c.ObservedGeneration
+	}
+	return generations
 }
 
 // begins tells whether a report says no more than that a node has its orders.

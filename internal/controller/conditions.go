@@ -30,6 +30,10 @@ func judge(v *imageView, r *rollout, status *v1alpha1.CloudImageStatus) verdict 
 	case v.selector != nil:
 		return stalled(v1alpha1.ReasonInvalidNodeSelector,
 			"spec.nodeSelector: "+v.selector.Error()+". "+adviceFor(v1alpha1.ReasonInvalidNodeSelector))
+	case v.matched == 0 && v.terminating > 0:
+		return verdict{ready: metav1.ConditionUnknown, reconciling: true, reason: v1alpha1.ReasonNodesTerminating,
+			message: fmt.Sprintf("all %d nodes that spec.nodeSelector matches are being deleted. %s",
+				v.terminating, adviceFor(v1alpha1.ReasonNodesTerminating))}
 	case v.matched == 0:
 		return verdict{ready: metav1.ConditionTrue, reason: v1alpha1.ReasonNoNodes,
 			message: "spec.nodeSelector matches no node. " + adviceFor(v1alpha1.ReasonNoNodes)}
@@ -54,15 +58,6 @@ func judge(v *imageView, r *rollout, status *v1alpha1.CloudImageStatus) verdict 
 
 func stalled(reason, message string) verdict {
 	return verdict{ready: metav1.ConditionFalse, stalled: true, reason: reason, message: message}
-}
-
-// warmedBefore tells whether the same revision was Ready already: nodes that join
-// later do not unset that.
-func warmedBefore(v *imageView) bool {
-	old := &v.image.Status
-	ready := meta.FindStatusCondition(old.Conditions, v1alpha1.ConditionReady)
-	return old.Revision == v.revision && ready != nil && ready.Status == metav1.ConditionTrue &&
-		ready.Reason == v1alpha1.ReasonWarmed
 }
 
 // nothingMoves tells whether terminal failures remain and no other node gets any
@@ -104,7 +99,7 @@ func waitingReason(v *imageView) string {
 // worstReason is the reason of the first failure, of which the terminal ones come
 // first; while the only node that failed tries again, it is what it was.
 func worstReason(v *imageView, status *v1alpha1.CloudImageStatus) string {
-	if len(status.Failures) > 0 {
+	if len(status.Failures) > 0 && status.Failures[0].Reason != v1alpha1.ReasonAgentUnavailable {
 		return status.Failures[0].Reason
 	}
 	old := readyOf(&v.image.Status)
@@ -114,12 +109,12 @@ func worstReason(v *imageView, status *v1alpha1.CloudImageStatus) string {
 	return v1alpha1.ReasonWarming
 }
 
-// firstOf names one of the desired nodes, to begin looking at.
+// firstOf names one of the desired nodes, to begin looking at, and what is wrong there.
 func firstOf(v *imageView) string {
 	if len(v.nodes) == 0 {
 		return ""
 	}
-	return ", " + v.nodes[0].node.Name + " among them"
+	return fmt.Sprintf(", %s among them: %s", v.nodes[0].node.Name, v.nodes[0].trouble())
 }
 
 func progressText(v *imageView, counts v1alpha1.NodeCounts) string {

@@ -55,7 +55,8 @@ func gather(ctx context.Context, reader client.Reader, agents AgentPods) (Snapsh
 	return s, nil
 }
 
-// joinAgents tells for every node whether it has an agent, and a ready one.
+// joinAgents tells for every node whether it has an agent, and a ready one, and
+// what is wrong with one that is not.
 func joinAgents(objects []metav1.PartialObjectMetadata, pods []corev1.Pod) []Node {
 	nodes := make([]Node, 0, len(objects))
 	for i := range objects {
@@ -65,19 +66,32 @@ func joinAgents(objects []metav1.PartialObjectMetadata, pods []corev1.Pod) []Nod
 		})
 	}
 	slices.SortFunc(nodes, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
+	unready := map[int]*corev1.Pod{}
 	for i := range pods {
-		at, found := slices.BinarySearchFunc(nodes, pods[i].Spec.NodeName, func(n Node, name string) int { return cmp.Compare(n.Name, name) })
-		if !found || pods[i].Status.Phase == corev1.PodSucceeded || pods[i].Status.Phase == corev1.PodFailed {
+		pod := &pods[i]
+		at, found := slices.BinarySearchFunc(nodes, targetOf(pod), func(n Node, name string) int { return cmp.Compare(n.Name, name) })
+		if !found {
+			continue
+		}
+		if before := unready[at]; before == nil || tellsMore(pod, before) {
+			unready[at] = pod
+		}
+		if pod.Spec.NodeName == "" || ended(pod) {
 			continue
 		}
 		node := &nodes[at]
 		node.HasAgent = true
-		ready, since := podReady(&pods[i])
+		ready, since := podReady(pod)
 		switch {
 		case ready:
 			node.AgentReady, node.NotReadySince = true, time.Time{}
 		case !node.AgentReady && since.After(node.NotReadySince):
 			node.NotReadySince = since
+		}
+	}
+	for at, pod := range unready {
+		if !nodes[at].AgentReady {
+			nodes[at].AgentTrouble = troubleOf(pod)
 		}
 	}
 	return nodes

@@ -17,7 +17,7 @@ func TestJoinAgents(t *testing.T) {
 	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	pod := func(node string, ready corev1.ConditionStatus, edit func(*corev1.Pod)) corev1.Pod {
 		p := corev1.Pod{
-			Spec: corev1.PodSpec{NodeName: node},
+			ObjectMeta: metav1.ObjectMeta{Name: "agent-x"}, Spec: corev1.PodSpec{NodeName: node},
 			Status: corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{
 				{Type: corev1.PodReady, Status: ready, LastTransitionTime: metav1.Time{Time: since}},
 			}},
@@ -27,27 +27,51 @@ func TestJoinAgents(t *testing.T) {
 		}
 		return p
 	}
-	agent := func(ready bool, since time.Time) Node {
-		return Node{Name: "n", UID: "u", HasAgent: true, AgentReady: ready, NotReadySince: since}
+	agent := func(ready bool, since time.Time, trouble string) Node {
+		return Node{Name: "n", UID: "u", HasAgent: true, AgentReady: ready, NotReadySince: since, AgentTrouble: trouble}
 	}
+	meantFor := func(node string) func(*corev1.Pod) { // as the DaemonSet controller does
+		return func(p *corev1.Pod) {
+			fields := []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{node}}}
+			p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+				NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchFields: fields}},
+			}}}
+			p.Status = corev1.PodStatus{Phase: corev1.PodPending}
+		}
+	}
+	const leaving = "its agent's Pod is being deleted (agent-x)"
 	for name, tt := range map[string]struct {
 		pods []corev1.Pod
 		want Node
 	}{
 		"no pod":          {nil, Node{Name: "n", UID: "u"}},
 		"of another node": {[]corev1.Pod{pod("m", corev1.ConditionTrue, nil)}, Node{Name: "n", UID: "u"}},
-		"ready":           {[]corev1.Pod{pod("n", corev1.ConditionTrue, nil)}, agent(true, time.Time{})},
-		"not ready":       {[]corev1.Pod{pod("n", corev1.ConditionFalse, nil)}, agent(false, since)},
-		"failed":          {[]corev1.Pod{pod("n", corev1.ConditionTrue, func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })}, Node{Name: "n", UID: "u"}},
+		"ready":           {[]corev1.Pod{pod("n", corev1.ConditionTrue, nil)}, agent(true, time.Time{}, "")},
+		"not ready": {
+			[]corev1.Pod{pod("n", corev1.ConditionFalse, nil)}, agent(false, since, "its agent's Pod is not ready since 2026-01-02T03:04:05Z (agent-x)"),
+		},
+		"failed": {
+			[]corev1.Pod{pod("n", corev1.ConditionTrue, func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })},
+			Node{Name: "n", UID: "u", AgentTrouble: "its agent's Pod has ended (agent-x)"},
+		},
+		"not scheduled": {
+			[]corev1.Pod{pod("", corev1.ConditionFalse, meantFor("n"))}, Node{Name: "n", UID: "u", AgentTrouble: "its agent's Pod cannot be scheduled (agent-x)"},
+		},
+		"not scheduled, for another node": {[]corev1.Pod{pod("", corev1.ConditionFalse, meantFor("m"))}, Node{Name: "n", UID: "u"}},
+		"not scheduled, for any node":     {[]corev1.Pod{pod("", corev1.ConditionFalse, nil)}, Node{Name: "n", UID: "u"}},
+		"on its way out, and the next one not scheduled": {
+			[]corev1.Pod{pod("n", corev1.ConditionFalse, func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: since} }), pod("", corev1.ConditionFalse, meantFor("n"))},
+			agent(false, since, "its agent's Pod cannot be scheduled (agent-x)"),
+		},
 		"on its way out": {
 			[]corev1.Pod{pod("n", corev1.ConditionTrue, func(p *corev1.Pod) {
 				p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{Time: since.Add(time.Hour + 30*time.Second)}, new(int64(30))
-			})}, agent(false, since.Add(time.Hour)), // and not since it became ready: that would make it unavailable at once
+			})}, agent(false, since.Add(time.Hour), leaving), // and not since it became ready: that would make it unavailable at once
 		},
 		"not ready and on its way out": {
-			[]corev1.Pod{pod("n", corev1.ConditionFalse, func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: since.Add(time.Hour)} })}, agent(false, since),
+			[]corev1.Pod{pod("n", corev1.ConditionFalse, func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: since.Add(time.Hour)} })}, agent(false, since, leaving),
 		},
-		"old and new": {[]corev1.Pod{pod("n", corev1.ConditionTrue, nil), pod("n", corev1.ConditionFalse, nil)}, agent(true, time.Time{})},
+		"old and new": {[]corev1.Pod{pod("n", corev1.ConditionTrue, nil), pod("n", corev1.ConditionFalse, nil)}, agent(true, time.Time{}, "")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -56,6 +56,29 @@ var situations = map[string]func(w *world, image *v1alpha1.CloudImage){
 		image.Spec.Digest = digestB
 		image.Generation++ // and the manager has not looked yet
 	},
+	"warm-and-requested-again": func(w *world, image *v1alpha1.CloudImage) {
+		w.warm()
+		image.Annotations = map[string]string{v1alpha1.RequestedAtAnnotation: "2026-01-02T03:04:05Z"} // and the manager has not looked yet
+	},
+	"warm-and-the-selector-widens": func(w *world, image *v1alpha1.CloudImage) {
+		w.labelled()
+		w.s.Nodes[1].Labels = map[string]string{"pool": "vms"}
+		image.Spec.NodeSelector = canary()
+		w.settle()
+		w.report("node-000", "debian", ready(digestA))
+		w.settle()
+		image.Spec.NodeSelector = nil
+		image.Generation++
+		w.settle()
+	},
+	"warm-and-the-selector-narrows": func(w *world, image *v1alpha1.CloudImage) {
+		w.labelled()
+		w.s.Nodes[1].Labels = map[string]string{"pool": "vms"}
+		w.warm()
+		image.Spec.NodeSelector = canary()
+		image.Generation++
+		w.settle()
+	},
 	"failed-for-good": func(w *world, _ *v1alpha1.CloudImage) { w.failAll(v1alpha1.ReasonDigestMismatch) },
 	"failed-and-tries-again": func(w *world, _ *v1alpha1.CloudImage) {
 		w.failAll(v1alpha1.ReasonNotFound)
@@ -72,6 +95,12 @@ var situations = map[string]func(w *world, image *v1alpha1.CloudImage){
 	"no-room": func(w *world, _ *v1alpha1.CloudImage) { w.failAll(v1alpha1.ReasonInsufficientSpace) },
 	"selects-no-node": func(w *world, image *v1alpha1.CloudImage) {
 		image.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "vms"}}
+		w.settle()
+	},
+	"selects-only-terminating-nodes": func(w *world, _ *v1alpha1.CloudImage) {
+		w.settle()
+		w.report("node-001", "debian", func(s *v1alpha1.ImageStatus) { s.State = v1alpha1.StatePulling })
+		w.s.Nodes[0].Deleting, w.s.Nodes[1].Deleting = true, true
 		w.settle()
 	},
 	"no-agent-ready": func(w *world, _ *v1alpha1.CloudImage) {
@@ -120,7 +149,7 @@ func (w *world) failAll(reason string) {
 // lose takes a node's agent away for long enough.
 func (w *world) lose(i int) {
 	w.t.Helper()
-	w.s.Nodes[i].AgentReady = false
+	w.s.Nodes[i].AgentReady, w.s.Nodes[i].AgentTrouble = false, "its agent's Pod is Pending (cloudimage-node-agent-x7k2p)"
 	w.settle()
 	w.now = w.now.Add(unavailableAfter)
 	w.settle()

@@ -76,8 +76,8 @@ func checkCounts(t *testing.T, image *v1alpha1.CloudImage) {
 		t.Errorf("%s: counts do not add up: %+v", image.Name, n)
 	}
 	failures := image.Status.Failures
-	if image.DeletionTimestamp.IsZero() && len(failures) != int(min(n.Failed, maxFailures)) {
-		t.Errorf("%s: %d failures are told of %d", image.Name, len(failures), n.Failed)
+	if image.DeletionTimestamp.IsZero() && len(failures) != int(min(n.Failed+n.Unavailable, maxFailures)) {
+		t.Errorf("%s: %d failures are told of %d, and %d agents that are away", image.Name, len(failures), n.Failed, n.Unavailable)
 	}
 	for _, failure := range failures {
 		if failure.Node == "" || failure.Reason == "" || failure.Message == "" || len(failure.Message) > maxMessage {

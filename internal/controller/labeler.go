@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
@@ -29,6 +30,7 @@ type Labeler struct {
 
 	mu      sync.Mutex
 	patched map[string]time.Time
+	flipped map[string]flips // by node
 }
 
 // Reconcile compares the labels of one Node with what it holds.
@@ -41,9 +43,19 @@ func (l *Labeler) Reconcile(ctx context.Context, request reconcile.Request) (rec
 		}
 		return reconcile.Result{}, fmt.Errorf("get node %s: %w", request.Name, err)
 	}
-	changes, err := l.changes(ctx, node)
+	changes, unselected, err := l.changes(ctx, node)
 	if err != nil || len(changes) == 0 || !node.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, err
+	}
+	result := reconcile.Result{}
+	changes, next := l.flipsOf(node.Name).held(changes, node.Labels, l.Now())
+	if !next.IsZero() {
+		result.RequeueAfter = next.Sub(l.Now())
+		log.FromContext(ctx).Info("a label is held back: it comes and goes, because a nodeSelector undoes itself through the labels of images",
+			"node", node.Name, "until", next)
+	}
+	if len(changes) == 0 {
+		return result, nil
 	}
 	if wait := l.wait(node.Name); wait > 0 {
 		return reconcile.Result{RequeueAfter: wait}, nil
@@ -61,23 +73,47 @@ func (l *Labeler) Reconcile(ctx context.Context, request reconcile.Request) (rec
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("label node %s: %w", node.Name, err)
 	}
-	return reconcile.Result{}, nil
+	l.wrote(node.Name, changes, unselected)
+	return result, nil
 }
 
-func (l *Labeler) changes(ctx context.Context, node *metav1.PartialObjectMetadata) (map[string]*string, error) {
+// changes are those of a Node's labels, and the labels of images that do not select it.
+func (l *Labeler) changes(ctx context.Context, node *metav1.PartialObjectMetadata) (map[string]*string, map[string]bool, error) {
 	cache := &v1alpha1.NodeImageCache{}
 	err := l.Client.Get(ctx, client.ObjectKey{Name: node.Name}, cache, client.UnsafeDisableDeepCopy)
 	if apierrors.IsNotFound(err) {
 		cache, err = nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("get node image cache %s: %w", node.Name, err)
+		return nil, nil, fmt.Errorf("get node image cache %s: %w", node.Name, err)
 	}
 	var images v1alpha1.CloudImageList
 	if err := l.Client.List(ctx, &images, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("list cloud images: %w", err)
+		return nil, nil, fmt.Errorf("list cloud images: %w", err)
 	}
-	return labelChanges(node.Labels, wantedLabels(node.Labels, string(node.UID), cache, images.Items)), nil
+	changes := labelChanges(node.Labels, wantedLabels(node.Labels, string(node.UID), cache, images.Items))
+	return changes, unselected(node.Labels, images.Items), nil
+}
+
+func (l *Labeler) flipsOf(node string) flips {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.flipped[node] // is replaced, never written to
+}
+
+// wrote notes what a patch took away from a Node because it is not selected any more.
+func (l *Labeler) wrote(node string, changes map[string]*string, unselected map[string]bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	next := l.flipped[node].after(changes, unselected, l.Now())
+	switch {
+	case len(next) == 0:
+		delete(l.flipped, node)
+	case l.flipped == nil:
+		l.flipped = map[string]flips{node: next}
+	default:
+		l.flipped[node] = next
+	}
 }
 
 // wait is how long the next patch of a Node has to wait; 0 lets it go out, and
@@ -100,6 +136,7 @@ func (l *Labeler) forget(node string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.patched, node)
+	delete(l.flipped, node)
 }
 
 // nodeMetadata is a Node without spec and status: the manager keeps no more of it.

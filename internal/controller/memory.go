@@ -4,6 +4,7 @@ import (
 	"maps"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
@@ -26,12 +27,13 @@ const (
 )
 
 // Memory is what the planner has seen happen and no object records: since when a
-// node is without a ready agent, since when a pull has no new byte, and since when
-// an image waits for its finalizer. It starts empty with the process, which only
+// node is without a ready agent, since when a pull has no new byte, since when an
+// image waits for its finalizer and an object for its Node. It starts empty with the process, which only
 // makes the planner more patient.
 type Memory struct {
 	notReady map[string]time.Time
 	young    map[string]time.Time // images by name
+	orphans  map[types.UID]time.Time
 	progress map[pullKey]progress
 	// caches are those of the last snapshot, to tell a repair from a first pull.
 	caches map[string]*v1alpha1.NodeImageCache
@@ -55,7 +57,7 @@ type progress struct {
 // are forgotten.
 func (m Memory) Observe(s Snapshot, now time.Time) Memory {
 	next := Memory{
-		notReady: map[string]time.Time{}, young: m.observeYoung(s.Images, now), progress: map[pullKey]progress{},
+		notReady: map[string]time.Time{}, young: m.observeYoung(s.Images, now), progress: map[pullKey]progress{}, orphans: m.observeOrphans(s, now),
 		caches: maps.Clone(s.Caches), tallies: m.tallies,
 	}
 	for _, node := range s.Nodes {

@@ -19,6 +19,10 @@ type Plan struct {
 	// Replace are objects that speak of a machine that is gone: deleted, and made
 	// anew in the next pass.
 	Replace []*v1alpha1.NodeImageCache
+	// Orphans are objects that no Node has the name of, to be deleted.
+	Orphans []*v1alpha1.NodeImageCache
+	// Adopt are objects that do not name their Node as their owner.
+	Adopt []*v1alpha1.NodeImageCache
 	// AddFinalizer and DropFinalizer are images by name.
 	AddFinalizer, DropFinalizer []*v1alpha1.CloudImage
 	// Next is when the plan may change by time alone; zero if it cannot.
@@ -78,6 +82,7 @@ func MakePlan(s Snapshot, m Memory, now time.Time) Plan {
 		p.planImage(view, rollOut(view, m, busy, now), orders)
 	}
 	p.planNodes(s, orders, kept, m, now)
+	p.planOrphans(s, m, now)
 	for _, image := range s.Images {
 		if kept.deleting[image.Name] != nil && p.removing[image.Name] == 0 &&
 			controllerutil.ContainsFinalizer(image, v1alpha1.Finalizer) {
@@ -139,6 +144,9 @@ func (p *Plan) planNodes(s Snapshot, orders ordersByNode, kept keptOrders, m Mem
 		case cache.Spec.NodeUID != node.UID:
 			p.Replace = append(p.Replace, cache)
 		default:
+			if !owned(cache) {
+				p.Adopt = append(p.Adopt, cache)
+			}
 			at, gone := m.unavailableAt(node.Name)
 			images := p.addKept(cache, orders[node.Name], kept, gone && !now.Before(at))
 			if !sameOrders(cache.Spec.Images, images) {

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -98,7 +97,8 @@ func (p *Planner) writeOrders(ctx context.Context, plan *Plan) error {
 	until := p.Now().Add(writeFor)
 	var mu sync.Mutex
 	var failures []error
-	for _, cache := range plan.Replace {
+	deleted := slices.Concat(plan.Replace, plan.Orphans)
+	for _, cache := range deleted {
 		p.written.forget(cache.Name) // what was written to it speaks of a machine that is gone, too
 	}
 	group := errgroup.Group{}
@@ -126,8 +126,11 @@ func (p *Planner) writeOrders(ctx context.Context, plan *Plan) error {
 			return nil
 		})
 	}
-	for _, cache := range plan.Replace {
-		write(cache.Name, func() (*v1alpha1.NodeImageCache, error) { return nil, p.replace(ctx, cache) })
+	for _, cache := range deleted {
+		write(cache.Name, func() (*v1alpha1.NodeImageCache, error) { return nil, p.delete(ctx, cache) })
+	}
+	for _, cache := range plan.Adopt {
+		write(cache.Name, func() (*v1alpha1.NodeImageCache, error) { return nil, p.adopt(ctx, cache) })
 	}
 	todo := after(p.writtenTo, slices.Concat(plan.Create, plan.Update))
 	p.writtenTo = ""
@@ -157,19 +160,23 @@ func after(node string, orders []Orders) []Orders {
 	return slices.Concat(orders[from:], orders[:from])
 }
 
-func (p *Planner) replace(ctx context.Context, cache *v1alpha1.NodeImageCache) error {
+func (p *Planner) delete(ctx context.Context, cache *v1alpha1.NodeImageCache) error {
 	uid, version := cache.UID, cache.ResourceVersion
 	err := p.Client.Delete(ctx, cache.DeepCopy(), client.Preconditions{UID: &uid, ResourceVersion: &version})
 	return client.IgnoreNotFound(err)
 }
 
+// adopt names an object's Node as its owner, beside those that it has.
+func (p *Planner) adopt(ctx context.Context, cache *v1alpha1.NodeImageCache) error {
+	updated := cache.DeepCopy()
+	updated.OwnerReferences = append(updated.OwnerReferences, owner(cache.Name, cache.Spec.NodeUID))
+	return p.Client.Patch(ctx, updated, client.MergeFromWithOptions(cache, client.MergeFromWithOptimisticLock{}))
+}
+
 func (p *Planner) create(ctx context.Context, orders Orders) (*v1alpha1.NodeImageCache, error) {
 	cache := &v1alpha1.NodeImageCache{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: orders.Node.Name,
-			OwnerReferences: []metav1.OwnerReference{{
-				APIVersion: "v1", Kind: "Node", Name: orders.Node.Name, UID: types.UID(orders.Node.UID),
-			}},
+			Name: orders.Node.Name, OwnerReferences: []metav1.OwnerReference{owner(orders.Node.Name, orders.Node.UID)},
 		},
 		Spec: v1alpha1.NodeImageCacheSpec{NodeUID: orders.Node.UID, Images: orders.Images},
 	}

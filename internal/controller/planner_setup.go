@@ -96,13 +96,14 @@ func ManagerCache(agents AgentPods) cache.Options {
 	}
 }
 
-// stripPod keeps the parts of a Pod that tell whether an agent is ready.
+// stripPod keeps the parts of a Pod that tell whether an agent is ready, and if it
+// is not, why.
 func stripPod(object any) (any, error) {
 	pod, ok := object.(*corev1.Pod)
 	if !ok {
 		return object, nil
 	}
-	return &corev1.Pod{
+	kept := &corev1.Pod{
 		TypeMeta: pod.TypeMeta,
 		ObjectMeta: metav1.ObjectMeta{
 			Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, Labels: pod.Labels,
@@ -110,8 +111,12 @@ func stripPod(object any) (any, error) {
 			DeletionGracePeriodSeconds: pod.DeletionGracePeriodSeconds,
 		},
 		Spec:   corev1.PodSpec{NodeName: pod.Spec.NodeName},
-		Status: corev1.PodStatus{Phase: pod.Status.Phase, Conditions: pod.Status.Conditions},
-	}, nil
+		Status: keepTrouble(&pod.Status),
+	}
+	if pod.Spec.NodeName == "" {
+		kept.Spec.Affinity = pod.Spec.Affinity // names the node that the Pod is meant for
+	}
+	return kept, nil
 }
 
 // stripNode keeps the parts of a Node's metadata that a plan or a label needs.

@@ -32,4 +32,7 @@ type Node struct {
 	// NotReadySince is the last transition of the Pod's Ready condition while it
 	// is not True; zero where no Pod says.
 	NotReadySince time.Time
+	// AgentTrouble says what is wrong with the agent's Pod; empty if one is ready,
+	// or there is none.
+	AgentTrouble string
 }

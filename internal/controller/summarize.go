@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,8 +37,11 @@ func summarize(v *imageView, r *rollout, now time.Time) v1alpha1.CloudImageStatu
 	judged := judge(v, r, &status)
 	setConditions(&status, judged, v.image, now)
 	status.LastWarmedTime = old.LastWarmedTime.DeepCopy()
-	if judged.reason == v1alpha1.ReasonWarmed && !warmedBefore(v) {
-		status.LastWarmedTime = &metav1.Time{Time: now.Truncate(time.Second)}
+	if judged.reason == v1alpha1.ReasonWarmed {
+		status.WarmedNodeSelector = rememberSelector(v.image)
+		if !warmedBefore(v) {
+			status.LastWarmedTime = &metav1.Time{Time: now.Truncate(time.Second)}
+		}
 	}
 	return status
 }
@@ -61,12 +65,17 @@ func countNodes(v *imageView) v1alpha1.NodeCounts {
 	return counts
 }
 
-// failuresOf names the first failed nodes by name, those that failed for good first.
+// failuresOf names the first failed nodes by name, those that failed for good
+// first, and then those whose agent is away.
 func failuresOf(v *imageView) []v1alpha1.NodeFailure {
-	var failed []*nodeView
+	var failed, away []*nodeView
 	for i := range v.nodes {
-		if v.nodes[i].state == nodeFailed {
+		switch v.nodes[i].state {
+		case nodeFailed:
 			failed = append(failed, &v.nodes[i])
+		case nodeUnavailable:
+			away = append(away, &v.nodes[i])
+		default:
 		}
 	}
 	slices.SortStableFunc(failed, func(a, b *nodeView) int {
@@ -78,13 +87,29 @@ func failuresOf(v *imageView) []v1alpha1.NodeFailure {
 			Node: n.node.Name, Reason: n.status.Reason, Message: explain(v.image, n.status),
 		})
 	}
+	for _, n := range away[:min(len(away), max(0, maxFailures-len(failed)))] {
+		failures = append(failures, v1alpha1.NodeFailure{
+			Node: n.node.Name, Reason: v1alpha1.ReasonAgentUnavailable,
+			Message: advise(n.trouble(), adviceFor(v1alpha1.ReasonAgentUnavailable)),
+		})
+	}
 	return failures
+}
+
+// trouble is what is wrong with the agent of a node.
+func (n *nodeView) trouble() string {
+	return cmp.Or(n.node.AgentTrouble, "no agent's Pod is on the node")
 }
 
 // explain says what happened on a node and what to do about it. A report may
 // hold characters that no agent writes.
 func explain(image *v1alpha1.CloudImage, status *v1alpha1.ImageStatus) string {
 	advice, message := adviceOnPull(image, status.Reason), redact.Printable(status.Message)
+	return advise(message, advice)
+}
+
+// advise adds to what happened what to do about it.
+func advise(message, advice string) string {
 	if advice == "" {
 		return clip(message)
 	}

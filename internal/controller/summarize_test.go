@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -219,5 +220,41 @@ func TestRequestOfAnyLength(t *testing.T) {
 	w.settle()
 	if got := image.Status.LastHandledRequestedAt; got == "" || len(got) > 256 {
 		t.Errorf("%d bytes of the annotation are in the status", len(got))
+	}
+}
+
+// TestTerminatingNodes leave what is counted, and Ready with them, but they are no proof that there is nothing to do.
+func TestTerminatingNodes(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		deleting, gone int // how many of three nodes, of which the first two are ready
+		want           string
+	}{
+		"none":               {0, 0, "True Warmed 2/3"},
+		"one":                {1, 0, "True Warmed 1/2"},
+		"all but one":        {2, 0, "Unknown Warming 0/1"},
+		"all":                {3, 0, "Unknown NodesTerminating 0/0"},
+		"all but two gone":   {2, 2, "Unknown Warming 0/1"},
+		"all, and two gone":  {3, 2, "Unknown NodesTerminating 0/0"},
+		"all of them are no": {3, 3, "True NoNodesSelected 0/0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 2)
+			image := w.apply("debian", nil)
+			w.warm()
+			w.join("node-002", nil)
+			w.settle()
+			for i := range tt.deleting {
+				w.s.Nodes[i].Deleting = true
+			}
+			w.settle()
+			w.s.Nodes = w.s.Nodes[tt.gone:]
+			w.settle()
+			got := fmt.Sprintf("%s %s %d/%d", readyOf(&image.Status).Status, readyOf(&image.Status).Reason, image.Status.Nodes.Ready, image.Status.Nodes.Desired)
+			if got != tt.want {
+				t.Errorf("got %s, want %s: %s", got, tt.want, readyOf(&image.Status).Message)
+			}
+		})
 	}
 }

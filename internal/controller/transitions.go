@@ -51,7 +51,8 @@ func transitions(before, after *v1alpha1.CloudImageStatus) []transition {
 	return found
 }
 
-// newFailures are the nodes that failed since, or failed for another reason.
+// newFailures are the nodes that failed since, or failed for another reason. An
+// agent that is away is no event of each image: its Pod and its node have theirs.
 func newFailures(before, after *v1alpha1.CloudImageStatus) []v1alpha1.NodeFailure {
 	known := map[string]string{}
 	if before.Revision == after.Revision {
@@ -61,7 +62,7 @@ func newFailures(before, after *v1alpha1.CloudImageStatus) []v1alpha1.NodeFailur
 	}
 	var added []v1alpha1.NodeFailure
 	for _, failure := range after.Failures {
-		if known[failure.Node] != failure.Reason {
+		if known[failure.Node] != failure.Reason && failure.Reason != v1alpha1.ReasonAgentUnavailable {
 			added = append(added, failure)
 		}
 	}

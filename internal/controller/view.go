@@ -35,7 +35,9 @@ type imageView struct {
 	split    []side
 	selector error // why the node selector cannot be used
 	matched  int   // nodes that the selector matches, with or without an agent
-	nodes    []nodeView
+	// terminating are nodes that the selector matches and that are being deleted.
+	terminating int
+	nodes       []nodeView
 	// leaving are nodes that are being deleted, and go on pulling until they are gone.
 	leaving []nodeView
 	// latest is the highest retry that was ordered, proven the highest that
@@ -87,6 +89,7 @@ func viewImage(image *v1alpha1.CloudImage, s Snapshot, m Memory, now time.Time) 
 		}
 		cache := s.Caches[node.Name]
 		if node.Deleting {
+			v.terminating++
 			if n := v.viewNode(node, cache, m, now); !n.unavailable && v.unfinished(cache) {
 				v.leaving = append(v.leaving, n)
 			}

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -61,13 +62,16 @@ func (w *world) pass() {
 	w.memory = w.memory.Observe(w.s, w.now)
 	w.plan = MakePlan(w.s, w.memory, w.now)
 	w.memory.tallies = w.plan.tallies
-	for _, cache := range w.plan.Replace {
+	for _, cache := range slices.Concat(w.plan.Replace, w.plan.Orphans) {
 		delete(w.s.Caches, cache.Name)
 	}
 	for _, orders := range w.plan.Create {
 		w.s.Caches[orders.Node.Name] = &v1alpha1.NodeImageCache{
-			ObjectMeta: metav1.ObjectMeta{Name: orders.Node.Name, Generation: 1},
-			Spec:       v1alpha1.NodeImageCacheSpec{NodeUID: orders.Node.UID, Images: orders.Images},
+			ObjectMeta: metav1.ObjectMeta{
+				Name: orders.Node.Name, Generation: 1, UID: types.UID("uid-of-" + orders.Node.Name),
+				OwnerReferences: []metav1.OwnerReference{owner(orders.Node.Name, orders.Node.UID)},
+			},
+			Spec: v1alpha1.NodeImageCacheSpec{NodeUID: orders.Node.UID, Images: orders.Images},
 		}
 	}
 	for _, orders := range w.plan.Update {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,6 +145,10 @@ func TestFault12NodeLost(t *testing.T) {
 	image := waitCondition(t, "lost", v1alpha1.ConditionReady)
 	if n := image.Status.Nodes; n.Desired != 3 || n.Ready != 2 || n.Unavailable != 1 {
 		t.Errorf("counts %+v, want 2 ready nodes and one that is unavailable", n)
+	}
+	const trouble = "its agent's Pod is not ready since 20"
+	if away := image.Status.Failures; len(away) != 1 || away[0].Node != lost.Name || away[0].Reason != v1alpha1.ReasonAgentUnavailable || !strings.HasPrefix(away[0].Message, trouble) {
+		t.Errorf("the status names %+v, want the lost node and what is wrong with its Pod", away)
 	}
 	for _, request := range suite.origin.Requests(f.urlPath) {
 		if early := since.Add(time.Minute).Sub(request.Start); request.Node != lost.Name && early > 0 {

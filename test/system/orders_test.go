@@ -5,18 +5,40 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/internal/controller"
 )
 
+// leavingNode is a Node that is being deleted until the test ends: the manager leaves its object alone.
+func leavingNode(t *testing.T, name string) *corev1.Node {
+	t.Helper()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Finalizers: []string{"test.cloudimage.dev/leaving"}}}
+	if err := suite.client.Create(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		all := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))
+		if err := suite.client.Patch(context.WithoutCancel(t.Context()), node, all); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := suite.client.Delete(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	return node
+}
+
 // TestOrdersAndWhatTheyWerePlannedFrom: the API server takes orders beside the reports of a node, and none over newer orders.
 func TestOrdersAndWhatTheyWerePlannedFrom(t *testing.T) {
 	t.Parallel()
 	c, ctx := suite.client, t.Context()
 	planned := &v1alpha1.NodeImageCache{Spec: v1alpha1.NodeImageCacheSpec{NodeUID: "u"}}
-	planned.Name = "orders-of-no-node"
+	planned.Name = leavingNode(t, "orders-of-a-node").Name
 	if err := c.Create(ctx, planned); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 	"github.com/cloudimage-dev/cloudimage-operator/test/controlplane/process"
@@ -148,18 +149,29 @@ func TestPluginAnswersOnce(t *testing.T) {
 	for command, want := range map[string]string{
 		"status answers":        "answers-1   Ready",
 		"why answers-1 answers": "holds",
-		"retry answers":         "watch answers",
 	} {
 		if got := p.run(t, strings.Fields(command)...); !strings.Contains(got, want) {
 			t.Errorf("%s printed %q, want %q in it", command, got, want)
 		}
 	}
-	image := waitCondition(t, g.name, v1alpha1.ConditionReady)
-	if image.Annotations[v1alpha1.RequestedAtAnnotation] == "" {
-		t.Errorf("annotations after retry: %v", image.Annotations)
+	for range 10 {
+		if got := p.run(t, "retry", g.name); !strings.Contains(got, "watch answers") {
+			t.Errorf("retry printed %q", got)
+		}
+		image := &v1alpha1.CloudImage{}
+		if err := suite.client.Get(t.Context(), client.ObjectKey{Name: g.name}, image); err != nil {
+			t.Fatal(err)
+		}
+		if at := image.Annotations[v1alpha1.RequestedAtAnnotation]; at == "" || image.Status.LastHandledRequestedAt != at {
+			t.Errorf("after retry the status speaks of the request %q, want %q", image.Status.LastHandledRequestedAt, at)
+		}
+		if got := p.run(t, "wait", g.name, "--timeout=1m"); !strings.Contains(got, "is ready: Warmed") {
+			t.Errorf("wait printed %q", got)
+		}
 	}
 	for command, want := range map[string]string{
 		"status no-such-image": "no-such-image", "watch no-such-image": "no-such-image", "retry no-such-image": "no-such-image",
+		"wait no-such-image": "no-such-image",
 	} {
 		if got := p.refused(t, strings.Fields(command)...); !strings.Contains(got, want) {
 			t.Errorf("%s printed %q, want %q in it", command, got, want)
