@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
 )
 
 const (
@@ -29,7 +30,7 @@ func summarize(v *imageView, r *rollout, now time.Time) v1alpha1.CloudImageStatu
 	status := v1alpha1.CloudImageStatus{
 		ObservedGeneration:     v.image.Generation,
 		Revision:               v.revision,
-		LastHandledRequestedAt: clip(v.image.Annotations[v1alpha1.RequestedAtAnnotation]),
+		LastHandledRequestedAt: shorten(v.image.Annotations[v1alpha1.RequestedAtAnnotation], maxMessage), // as it is: it is compared
 		Digest:                 cmp.Or(v.digest, r.pin),
 		Nodes:                  countNodes(v),
 		Failures:               failuresOf(v),
@@ -94,11 +95,12 @@ func explain(status *v1alpha1.ImageStatus) string {
 	if status.Message == "" {
 		return advice
 	}
-	return shorten(strings.TrimRight(status.Message, ".!? "), maxMessage-len(separator)-len(advice)) + separator + advice
+	message := strings.TrimRight(redact.Printable(status.Message), ".!? ")
+	return shorten(message, maxMessage-len(separator)-len(advice)) + separator + advice
 }
 
-// clip shortens a message to what the API takes.
-func clip(message string) string { return shorten(message, maxMessage) }
+// clip makes of any text a message that the API takes, and that no terminal acts on.
+func clip(message string) string { return shorten(redact.Printable(message), maxMessage) }
 
 // shorten cuts a message to so many bytes, at a character's boundary.
 func shorten(message string, most int) string {
@@ -124,8 +126,8 @@ func describeBytes(status *v1alpha1.CloudImageStatus, v *imageView) {
 	}
 	for i := range v.nodes {
 		if n := &v.nodes[i]; n.state == nodeReady {
-			status.SizeBytes, status.Format = n.status.SizeBytes, n.status.Format
-			status.VirtualSizeBytes = n.status.VirtualSizeBytes
+			status.SizeBytes, status.Format = clamp(n.status.SizeBytes, v1alpha1.MaxBytes), n.status.Format
+			status.VirtualSizeBytes = clamp(n.status.VirtualSizeBytes, v1alpha1.MaxBytes)
 			return
 		}
 	}
