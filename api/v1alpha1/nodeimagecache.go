@@ -130,7 +130,7 @@ type NodeImageCacheStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=500
 	// +kubebuilder:validation:XValidation:rule="self.map(i, i.name.size() + (has(i.revision) ? i.revision.size() : 0) + (has(i.digest) ? i.digest.size() : 0) + (has(i.reason) ? i.reason.size() : 0) + (has(i.message) ? bytes(i.message).size() : 0)).sum() <= 210000",message="the texts of all images together must have at most 210000 bytes"
-	// +kubebuilder:validation:XValidation:rule="self.filter(i, has(i.message) && i.message.matches('([\\x00-\\x1f<>&][^\\x00-\\x1f<>&]*){17}')).size() <= 32",message="at most 32 messages may have more than 16 control characters or characters of HTML, which are stored with six bytes each"
+	// +kubebuilder:validation:XValidation:rule="self.filter(i, has(i.message) && i.message.matches('([\\x00-\\x1f<>&\"\\\\\\\\][^\\x00-\\x1f<>&\"\\\\\\\\]*){17}')).size() <= 32",message="at most 32 messages may have more than 16 quotes, backslashes, control characters or characters of HTML, which are stored with up to six bytes each"
 	Images []ImageStatus `json:"images,omitempty"`
 	// conditions of the node's store: StorageReady.
 	// +optional
