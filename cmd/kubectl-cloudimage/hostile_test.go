@@ -46,11 +46,11 @@ func TestHostileTextStaysText(t *testing.T) {
 			return writeLines(out, facts{name: "d", image: i, node: &corev1.Node{}, cache: &v1alpha1.NodeImageCache{}}.explain(now))
 		},
 	}
-	for name, print := range outputs {
+	for name, write := range outputs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
-			if err := print(&out); err != nil {
+			if err := write(&out); err != nil {
 				t.Fatal(err)
 			}
 			text := out.String()
