@@ -76,10 +76,13 @@ type CloudImageSpec struct {
 	// +default="Auto"
 	Format ImageFormat `json:"format,omitempty"`
 
-	// maxSize refuses an image that is larger, before space is taken for it.
+	// maxSize refuses an image that is larger, before space is taken for it: a
+	// whole number of bytes from 1 to below 8Ei, such as 20Gi or 1.5Gi.
 	// +optional
 	// +default="20Gi"
-	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).isGreaterThan(quantity('0'))",message="maxSize must be a whole number of bytes above 0, such as 20Gi"
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0')) && (quantity(string(self)).isInteger() || quantity(string(self)).isLessThan(quantity('9223372036854770000')) && quantity(string(self)).sub(int(quantity(string(self)).asApproximateFloat()) - 4096).sub(int(quantity(string(self)).sub(int(quantity(string(self)).asApproximateFloat()) - 4096).asApproximateFloat() + 0.5)).compareTo(quantity('0')) == 0)",message="maxSize must be a whole number of bytes from 1 to below 8Ei, such as 20Gi or 1.5Gi"
 	MaxSize resource.Quantity `json:"maxSize,omitzero"`
 
 	// nodeSelector selects the nodes by their labels. Absent or empty: every node.
@@ -96,7 +99,7 @@ type CloudImageSpec struct {
 	// download limits one pull on one node.
 	// +optional
 	// +default={}
-	// +kubebuilder:validation:XValidation:rule="!has(self.maxBytesPerSecond) || isQuantity(string(self.maxBytesPerSecond)) && quantity(string(self.maxBytesPerSecond)).isInteger() && quantity(string(self.maxBytesPerSecond)).isGreaterThan(quantity('0'))",fieldPath=".maxBytesPerSecond",message="maxBytesPerSecond must be a whole number of bytes above 0, such as 50Mi"
+	// +kubebuilder:validation:XValidation:rule="!has(self.maxBytesPerSecond) || isQuantity(string(self.maxBytesPerSecond)) && quantity(string(self.maxBytesPerSecond)).isGreaterThan(quantity('0')) && (quantity(string(self.maxBytesPerSecond)).isInteger() || quantity(string(self.maxBytesPerSecond)).isLessThan(quantity('9223372036854770000')) && quantity(string(self.maxBytesPerSecond)).sub(int(quantity(string(self.maxBytesPerSecond)).asApproximateFloat()) - 4096).sub(int(quantity(string(self.maxBytesPerSecond)).sub(int(quantity(string(self.maxBytesPerSecond)).asApproximateFloat()) - 4096).asApproximateFloat() + 0.5)).compareTo(quantity('0')) == 0)",fieldPath=".maxBytesPerSecond",message="maxBytesPerSecond must be a whole number of bytes from 1 to below 8Ei, such as 50Mi or 12.5Mi"
 	Download DownloadPolicy `json:"download,omitzero"`
 
 	// deletionPolicy says what happens to the bytes when this object is deleted.
@@ -141,6 +144,8 @@ type CloudImageStatus struct {
 	// observedGeneration is the metadata.generation that this status speaks of;
 	// -1 until the controller has looked.
 	// +optional
+	// +kubebuilder:validation:Minimum=-1
+	// +kubebuilder:validation:Maximum=9007199254740991
 	ObservedGeneration int64 `json:"observedGeneration"`
 
 	// revision identifies what is rolled out: a hash of source, digest, format,
@@ -170,6 +175,8 @@ type CloudImageStatus struct {
 
 	// sizeBytes is the size of the image in bytes.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9223372036854774784
 	SizeBytes int64 `json:"sizeBytes,omitempty"`
 
 	// format that was found: Qcow2, Raw, or Opaque if the spec says so.
@@ -178,6 +185,8 @@ type CloudImageStatus struct {
 
 	// virtualSizeBytes is the size of the disk that a virtual machine would see.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9223372036854774784
 	VirtualSizeBytes int64 `json:"virtualSizeBytes,omitempty"`
 
 	// encryption is how the image's format encrypts the guest's data: LUKS or AES;
@@ -208,6 +217,9 @@ type CloudImageStatus struct {
 
 	// lastWarmedTime is when the image last became Ready.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:Pattern=`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$`
 	LastWarmedTime *metav1.Time `json:"lastWarmedTime,omitempty"`
 
 	// warmedNodeSelector is the spec.nodeSelector that Ready speaks of while its
@@ -224,26 +236,38 @@ type NodeCounts struct {
 	// desired is how many nodes are selected and have, or had, an agent.
 	// +optional
 	// +default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
 	Desired int32 `json:"desired"`
 	// ready is how many hold the verified bytes.
 	// +optional
 	// +default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
 	Ready int32 `json:"ready"`
 	// pulling is how many download now.
 	// +optional
 	// +default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
 	Pulling int32 `json:"pulling"`
 	// pending is how many wait for their turn.
 	// +optional
 	// +default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
 	Pending int32 `json:"pending"`
 	// failed is how many ended with an error, or wait after one.
 	// +optional
 	// +default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
 	Failed int32 `json:"failed"`
 	// unavailable is how many have had no ready agent for 60 seconds.
 	// +optional
 	// +default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
 	Unavailable int32 `json:"unavailable"`
 }
 
@@ -251,16 +275,24 @@ type NodeCounts struct {
 type Throughput struct {
 	// mean over the nodes.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1125899906842624
 	Mean int64 `json:"mean"`
 	// median over the nodes, the lower one of two in the middle: unlike the mean, it
 	// is not moved by a single node that is far from the others, or lies.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1125899906842624
 	Median int64 `json:"median,omitempty"`
 	// min is the slowest node's.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1125899906842624
 	Min int64 `json:"min"`
 	// max is the fastest node's.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1125899906842624
 	Max int64 `json:"max"`
 }
 

@@ -93,6 +93,8 @@ type AssignedImage struct {
 	Format ImageFormat `json:"format,omitempty"`
 	// maxSize refuses an image that is larger.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=64
 	MaxSize resource.Quantity `json:"maxSize,omitzero"`
 	// download limits the pull.
 	// +optional
@@ -101,6 +103,7 @@ type AssignedImage struct {
 	// makes one when this is above the retry in its status.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000000
 	Retry int32 `json:"retry,omitempty"`
 }
 
@@ -113,6 +116,8 @@ type NodeImageCacheStatus struct {
 	// observedGeneration is the metadata.generation that the agent has acted on. One
 	// that changed nothing on the node is written some 15 s later.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9007199254740991
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// agentVersion is the version of the agent that wrote this status.
 	// +optional
@@ -125,12 +130,16 @@ type NodeImageCacheStatus struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=500
+	// +kubebuilder:validation:XValidation:rule="self.map(i, i.name.size() + (has(i.revision) ? i.revision.size() : 0) + (has(i.digest) ? i.digest.size() : 0) + (has(i.reason) ? i.reason.size() : 0) + (has(i.message) ? bytes(i.message).size() : 0)).sum() <= 210000",message="the texts of all images together must have at most 210000 bytes"
+	// +kubebuilder:validation:XValidation:rule="self.filter(i, has(i.message) && i.message.matches('([\\x00-\\x1f<>&\"\\\\\\\\][^\\x00-\\x1f<>&\"\\\\\\\\]*){17}')).size() <= 32",message="at most 32 messages may have more than 16 quotes, backslashes, control characters or characters of HTML, which are stored with up to six bytes each"
 	Images []ImageStatus `json:"images,omitempty"`
 	// conditions of the node's store: StorageReady.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:XValidation:rule="self.type.size() <= 64 && self.reason.size() <= 64 && self.message.size() <= 256",message="type and reason must have at most 64 characters, message at most 256"
+	// +kubebuilder:validation:items:XValidation:rule="self.lastTransitionTime.getFullYear() > 0",message="lastTransitionTime must be a time as RFC 3339 writes it, such as 2026-01-02T03:04:05Z"
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
@@ -139,13 +148,19 @@ type NodeImageCacheStatus struct {
 type StorageStatus struct {
 	// capacityBytes is the size of the filesystem.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9223372036854774784
 	CapacityBytes int64 `json:"capacityBytes,omitempty"`
 	// availableBytes is what is free on it.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9223372036854774784
 	AvailableBytes int64 `json:"availableBytes,omitempty"`
 	// blobBytes is what verified images occupy.
 	// +optional
 	// +default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9223372036854774784
 	BlobBytes int64 `json:"blobBytes"`
 }
 
@@ -171,10 +186,12 @@ type ImageStatus struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9.-]*$`
 	Name string `json:"name,omitempty"`
 	// revision of the order that this answers.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[0-9A-Za-z._:+-]*$`
 	Revision string `json:"revision,omitempty"`
 	// digest of the bytes on the disk; only with state Ready.
 	// +optional
@@ -183,12 +200,16 @@ type ImageStatus struct {
 	Digest string `json:"digest,omitempty"`
 	// sizeBytes is the size of the image, once it is known.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9223372036854774784
 	SizeBytes int64 `json:"sizeBytes,omitempty"`
 	// format that was found.
 	// +optional
 	Format ImageFormat `json:"format,omitempty"`
 	// virtualSizeBytes is the size of the disk that a virtual machine would see.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9223372036854774784
 	VirtualSizeBytes int64 `json:"virtualSizeBytes,omitempty"`
 	// encryption is how the image's format encrypts the guest's data: LUKS or AES;
 	// absent if it does not. Who starts a machine from it needs the passphrase.
@@ -208,27 +229,45 @@ type ImageStatus struct {
 	Message string `json:"message,omitempty"`
 	// bytesCompleted is how much of a running pull is on the disk.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9223372036854774784
 	BytesCompleted int64 `json:"bytesCompleted,omitempty"`
 	// bytesHashed is how much of a running pull was read back from the disk and hashed.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9223372036854774784
 	BytesHashed int64 `json:"bytesHashed,omitempty"`
 	// attempts is how many pulls were started for this revision.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000000
 	Attempts int32 `json:"attempts,omitempty"`
 	// retry repeats the retry of the order that the last pull was started for.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000000
 	Retry int32 `json:"retry,omitempty"`
 	// startTime is when the last pull began.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:Pattern=`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$`
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 	// completionTime is when the last pull succeeded.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:Pattern=`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$`
 	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
 	// averageBytesPerSecond is the rate of the last successful pull.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1125899906842624
 	AverageBytesPerSecond int64 `json:"averageBytesPerSecond,omitempty"`
 	// resumedBytes is how much of the last pull, running or not, was on the disk from an earlier attempt.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9223372036854774784
 	ResumedBytes int64 `json:"resumedBytes,omitempty"`
 }
 

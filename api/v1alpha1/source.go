@@ -81,9 +81,11 @@ type DownloadPolicy struct {
 	// +kubebuilder:validation:Maximum=64
 	Connections int32 `json:"connections,omitempty"`
 
-	// maxBytesPerSecond limits the rate of one pull on one node, for example 50Mi.
-	// Absent: no limit.
+	// maxBytesPerSecond limits the rate of one pull on one node: a whole number of
+	// bytes from 1 to below 8Ei, for example 50Mi or 12.5Mi. Absent: no limit.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=64
 	MaxBytesPerSecond *resource.Quantity `json:"maxBytesPerSecond,omitempty"`
 
 	// stallTimeoutSeconds is how long a pull may go without one new byte before

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
 )
 
 // version is set by the build.
@@ -82,7 +83,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case ctx.Err() != nil:
 		return exitInterrupted
 	}
-	fmt.Fprintf(stderr, "kubectl cloudimage: %v\n", err)
+	fmt.Fprintf(stderr, "kubectl cloudimage: %s\n", redact.Printable(err.Error()))
 	if errors.Is(err, errUsage) {
 		return exitUsage
 	}

@@ -63,7 +63,7 @@ func sortRows(rows []row) {
 // rowOf is false when the node has nothing to do with the image.
 func rowOf(image *v1alpha1.CloudImage, cache *v1alpha1.NodeImageCache, now time.Time) (row, bool) {
 	order, report := find(cache, image.Name)
-	r := row{node: cache.Name, size: image.Status.SizeBytes}
+	r := row{node: cache.Name, size: max(0, image.Status.SizeBytes)}
 	switch {
 	case order == nil:
 		return row{}, false
@@ -118,15 +118,17 @@ func unstarted(order *v1alpha1.AssignedImage) string {
 	return statePending
 }
 
-// take fills in what the agent reports about the order's revision.
+// take fills in what the agent reports about the order's revision. A report may say
+// anything: numbers that cannot be are read as the nearest that can.
 func (r *row) take(order *v1alpha1.AssignedImage, report *v1alpha1.ImageStatus, now time.Time) {
-	r.size = cmp.Or(report.SizeBytes, r.size)
-	r.attempts, r.reason, r.message, r.resumed = report.Attempts, report.Reason, report.Message, report.ResumedBytes
+	r.size = cmp.Or(max(0, report.SizeBytes), r.size)
+	r.attempts, r.reason, r.message = report.Attempts, report.Reason, report.Message
+	r.resumed = r.within(report.ResumedBytes)
 	switch report.State {
 	case v1alpha1.StateReady:
 		r.state, r.done, r.rate = stateReady, r.size, report.AverageBytesPerSecond
 	case v1alpha1.StatePulling:
-		r.state, r.done = statePulling, report.BytesCompleted
+		r.state, r.done = statePulling, r.within(report.BytesCompleted)
 		r.silent = report.SizeBytes == 0 && report.BytesCompleted == 0
 		if report.StartTime != nil {
 			if seconds := now.Sub(report.StartTime.Time).Seconds(); seconds >= 1 {
@@ -138,6 +140,15 @@ func (r *row) take(order *v1alpha1.AssignedImage, report *v1alpha1.ImageStatus, 
 	default:
 		r.state, r.seen = unstarted(order), true
 	}
+}
+
+// within reads a number of bytes of the image as one that can be: from 0 to the
+// size, if that is known.
+func (r *row) within(bytes int64) int64 {
+	if r.size > 0 {
+		bytes = min(bytes, r.size)
+	}
+	return max(0, bytes)
 }
 
 // find looks for an image in a node's orders and in its agent's report; nil is not there.

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
 )
 
 // readyShown is how many ready nodes are listed without --all.
@@ -22,12 +23,12 @@ const barWidth = 20
 // writeImage prints an image and its nodes.
 func writeImage(w io.Writer, image *v1alpha1.CloudImage, rows []row, all bool) error {
 	facts := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintf(facts, "IMAGE\t%s\n", image.Name)
-	fmt.Fprintf(facts, "STATUS\t%s\n", summary(image))
-	fmt.Fprintf(facts, "SOURCE\t%s\n", sourceOf(image))
-	fmt.Fprintf(facts, "DIGEST\t%s\n", cmp.Or(image.Status.Digest, image.Spec.Digest, "not known yet: the first node's is taken"))
+	writeLine(facts, "IMAGE", image.Name)
+	writeLine(facts, "STATUS", summary(image))
+	writeLine(facts, "SOURCE", sourceOf(image))
+	writeLine(facts, "DIGEST", cmp.Or(image.Status.Digest, image.Spec.Digest, "not known yet: the first node's is taken"))
 	if image.Status.SizeBytes > 0 {
-		fmt.Fprintf(facts, "SIZE\t%s\n", sizeOf(&image.Status))
+		writeLine(facts, "SIZE", sizeOf(&image.Status))
 	}
 	fmt.Fprintln(facts)
 	if err := facts.Flush(); err != nil {
@@ -56,16 +57,25 @@ func unnamedAway(image *v1alpha1.CloudImage) int {
 	return unnamed
 }
 
+// writeLine prints the cells of one line of a table. They hold what agents report
+// and people write: escaped, no cell can end its line, or reach the terminal.
+func writeLine(table io.Writer, cells ...string) {
+	for i := range cells {
+		cells[i] = redact.Printable(cells[i])
+	}
+	fmt.Fprintln(table, strings.Join(cells, "\t"))
+}
+
 func writeRows(w io.Writer, rows []row, all bool) error {
 	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "NODE\tSTATE\tPROGRESS\tRATE\tWHY")
+	writeLine(table, "NODE", "STATE", "PROGRESS", "RATE", "WHY")
 	ready := 0
 	for _, r := range rows {
 		if r.state == stateReady {
 			ready++
 		}
 		if all || r.state != stateReady || ready <= readyShown {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", r.node, r.state, r.progress(), r.rateText(), r.why())
+			writeLine(table, r.node, r.state, r.progress(), r.rateText(), r.why())
 		}
 	}
 	if err := table.Flush(); err != nil {
@@ -80,12 +90,12 @@ func writeRows(w io.Writer, rows []row, all bool) error {
 // writeImages prints one line with a bar for each image.
 func writeImages(w io.Writer, images []v1alpha1.CloudImage) error {
 	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "IMAGE\tNODES READY\tRATE\tSTATUS")
+	writeLine(table, "IMAGE", "NODES READY", "RATE", "STATUS")
 	for i := range images {
 		image := &images[i]
-		nodes := image.Status.Nodes
-		fmt.Fprintf(table, "%s\t%s %d of %d\t%s\t%s\n", image.Name, bar(int64(nodes.Ready), int64(nodes.Desired)), nodes.Ready, nodes.Desired,
-			cmp.Or(image.Status.Throughput, "-"), summary(image))
+		ready, desired := max(0, image.Status.Nodes.Ready), max(0, image.Status.Nodes.Desired)
+		nodes := fmt.Sprintf("%s %d of %d", bar(int64(ready), int64(desired)), ready, desired)
+		writeLine(table, image.Name, nodes, cmp.Or(image.Status.Throughput, "-"), summary(image))
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("print the images: %w", err)
@@ -137,7 +147,7 @@ func (r row) progress() string {
 	case r.size == 0:
 		return bytesText(r.done)
 	}
-	return fmt.Sprintf("%s %3d %%", bar(r.done, r.size), 100*r.done/r.size)
+	return fmt.Sprintf("%s %3d %%", bar(r.done, r.size), parts(100, r.done, r.size))
 }
 
 func (r row) rateText() string {
@@ -170,11 +180,18 @@ func (r row) why() string {
 
 // bar draws done of whole; whole may be 0.
 func bar(done, whole int64) string {
-	filled := 0
-	if whole > 0 {
-		filled = int(barWidth * min(done, whole) / whole)
-	}
+	filled := parts(barWidth, done, whole)
 	return "[" + strings.Repeat("#", filled) + strings.Repeat(".", barWidth-filled) + "]"
+}
+
+// parts is how many of so many equal parts of the whole are done, from 0 to all of
+// them whatever the numbers are; 0 of a whole that is not known. In floating point,
+// since the product of a size and 100 need not be an int64.
+func parts(all int, done, whole int64) int {
+	if whole <= 0 {
+		return 0
+	}
+	return int(float64(all) * min(max(0, float64(done)/float64(whole)), 1))
 }
 
 func bytesText(n int64) string { return humanize.IBytes(uint64(max(0, n))) }

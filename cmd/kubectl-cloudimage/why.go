@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
 )
 
 // facts are what an explanation is made of; nil is not there.
@@ -42,8 +43,17 @@ func why(ctx context.Context, c client.Reader, node, name string, w io.Writer) e
 	} else if err != nil {
 		return fmt.Errorf("get the NodeImageCache: %w", err)
 	}
-	_, err = fmt.Fprintln(w, strings.Join(f.explain(time.Now()), "\n"))
-	return err
+	return writeLines(w, f.explain(time.Now()))
+}
+
+// writeLines prints sentences, which quote what agents report and people write.
+func writeLines(w io.Writer, lines []string) error {
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(w, redact.Printable(line)); err != nil {
+			return fmt.Errorf("print the explanation: %w", err)
+		}
+	}
+	return nil
 }
 
 // explain says what holds the image up, beginning with what is farthest from the node.
@@ -152,7 +162,7 @@ func (f facts) waiting(r row) string {
 		return "The rollout has stopped. " + summary(f.image)
 	}
 	return fmt.Sprintf("It waits for its turn: %d nodes pull now, and spec.rollout.maxConcurrentNodes is %s.",
-		f.image.Status.Nodes.Pulling, f.image.Spec.Rollout.MaxConcurrentNodes)
+		max(0, f.image.Status.Nodes.Pulling), f.image.Spec.Rollout.MaxConcurrentNodes)
 }
 
 // storage speaks only of a store that cannot be used.

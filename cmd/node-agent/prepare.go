@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
 )
 
 // runPrepare is the subcommand prepare: the kubelet makes the folder of a hostPath volume as root's, and the agent is not root.
@@ -35,7 +37,7 @@ func runPrepare(args []string, stderr io.Writer) int {
 		return exitUsage
 	}
 	if err := giveStore(store, uid, gid); err != nil {
-		fmt.Fprintf(stderr, "node-agent prepare: %v\n", err)
+		fmt.Fprintf(stderr, "node-agent prepare: %s\n", redact.Printable(err.Error()))
 		return exitError
 	}
 	return exitOK

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
 )
 
 // Exit codes of the pull command.
@@ -62,7 +63,7 @@ func runPull(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, pullHelp())
 		return pullDone
 	case err != nil:
-		fmt.Fprintf(stderr, "node-agent pull: %v\nRun 'node-agent pull --help' for the flags.\n", err)
+		fmt.Fprintf(stderr, "node-agent pull: %s\nRun 'node-agent pull --help' for the flags.\n", redact.Printable(err.Error()))
 		return pullUsage
 	}
 	log.SetOutput(io.Discard) // net/http would print what a wrong server sends after a body
@@ -149,9 +150,9 @@ func printFailure(config pullConfig, r pull.Result, err error, stdout, stderr io
 		reason = e.Reason()
 	}
 	if config.json {
-		return printJSON(pullFailure{Reason: reason, Message: message, TransferredBytes: r.TransferredBytes}, pullFailed, stdout, stderr)
+		return printJSON(pullFailure{Reason: reason, Message: redact.Printable(message), TransferredBytes: r.TransferredBytes}, pullFailed, stdout, stderr)
 	}
-	fmt.Fprintf(stderr, "node-agent pull: %s: %s\n", reason, message)
+	fmt.Fprintf(stderr, "node-agent pull: %s: %s\n", reason, redact.Printable(message))
 	return pullFailed
 }
 

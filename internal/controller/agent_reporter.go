@@ -98,7 +98,7 @@ func (r *Reporter) Reconcile(ctx context.Context, request reconcile.Request) (re
 	updated := object.DeepCopy()
 	updated.Status = next
 	asked := r.Now()
-	if err := r.Client.Status().Patch(ctx, updated, client.MergeFrom(&object)); err != nil {
+	if err := r.Client.Status().Patch(ctx, updated, client.MergeFrom(&object), fieldManager); err != nil {
 		if refused(err) {
 			r.setHealth(fmt.Errorf("the API server refuses this node's status: %w", err))
 		}

@@ -13,6 +13,11 @@ import (
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
 
+// fieldManager is the agent's name in the managed fields of its node's object. The
+// admission policy takes writes under no other; an API server gives it to writes that
+// name none as well, after the User-Agent.
+const fieldManager = client.FieldOwner("cloudimage-node-agent")
+
 // report is the status that a node's object is to have.
 func report(cache *v1alpha1.NodeImageCache, images []v1alpha1.ImageStatus, room v1alpha1.StorageStatus, storage error, version string, now time.Time) v1alpha1.NodeImageCacheStatus {
 	status := v1alpha1.NodeImageCacheStatus{
@@ -20,6 +25,7 @@ func report(cache *v1alpha1.NodeImageCache, images []v1alpha1.ImageStatus, room 
 		Storage: room, Images: images, Conditions: slices.Clone(cache.Status.Conditions),
 	}
 	setStorage(&status, cache.Generation, storage, now)
+	bound(&status)
 	return status
 }
 
@@ -50,7 +56,7 @@ func ReportStorage(ctx context.Context, c client.Client, node string, storage er
 		return nil
 	}
 	updated.Status.NodeUID = object.Spec.NodeUID
-	return c.Status().Patch(ctx, updated, client.MergeFrom(&object))
+	return c.Status().Patch(ctx, updated, client.MergeFrom(&object), fieldManager)
 }
 
 // worth tells how much a new status deserves to be written.

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+	"github.com/cloudimage-dev/cloudimage-operator/internal/redact"
 )
 
 // verdict is what the three conditions say. Reconciling and Stalled exist only
@@ -29,7 +30,7 @@ func judge(v *imageView, r *rollout, status *v1alpha1.CloudImageStatus) verdict 
 	switch {
 	case v.selector != nil:
 		return stalled(v1alpha1.ReasonInvalidNodeSelector,
-			"spec.nodeSelector: "+v.selector.Error()+". "+adviceFor(v1alpha1.ReasonInvalidNodeSelector))
+			"spec.nodeSelector: "+redact.Printable(v.selector.Error())+". "+adviceFor(v1alpha1.ReasonInvalidNodeSelector))
 	case v.matched == 0 && v.terminating > 0:
 		return verdict{ready: metav1.ConditionUnknown, reconciling: true, reason: v1alpha1.ReasonNodesTerminating,
 			message: fmt.Sprintf("all %d nodes that spec.nodeSelector matches are being deleted. %s",

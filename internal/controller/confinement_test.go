@@ -44,6 +44,7 @@ func TestConfinement(t *testing.T) {
 	}{
 		"as shipped":           {},
 		"stricter":             {policy: func(p *policy) { p.Validations = append(p.Validations, admissionv1.Validation{Expression: "false"}) }},
+		"of an older version":  {policy: func(p *policy) { p.Validations = p.Validations[:1] }},
 		"for everybody":        {policy: func(p *policy) { p.MatchConditions = nil }},
 		"laid out differently": {policy: func(p *policy) { p.Validations[0].Expression = "\n  " + p.Validations[0].Expression + "\n" }},
 		"also audited":         {binding: func(b *binding) { b.ValidationActions = append(b.ValidationActions, admissionv1.Audit) }},
@@ -95,6 +96,15 @@ func TestConfinement(t *testing.T) {
 	p, bindings := shipped(t)
 	checkConfinement(t, nil, bindings, "there is no ValidatingAdmissionPolicy")
 	checkConfinement(t, p, nil, "deny")
+}
+
+// TestPolicyTakesTheAgentsFieldManager keeps the agent and the policy together: under another name it could report nothing.
+func TestPolicyTakesTheAgentsFieldManager(t *testing.T) {
+	t.Parallel()
+	p, _ := shipped(t)
+	if rule := p.Spec.Validations[1].Expression; !strings.Contains(rule, "'"+string(fieldManager)+"'") {
+		t.Errorf("the policy takes no %s: %s", fieldManager, rule)
+	}
 }
 
 func checkConfinement(t *testing.T, p *admissionv1.ValidatingAdmissionPolicy, b []admissionv1.ValidatingAdmissionPolicyBinding, want string) {

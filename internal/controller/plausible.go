@@ -21,10 +21,10 @@ func plausible(reported *v1alpha1.ImageStatus) *v1alpha1.ImageStatus {
 	}
 	s := *reported
 	for _, bytes := range []*int64{&s.SizeBytes, &s.VirtualSizeBytes, &s.BytesCompleted, &s.BytesHashed, &s.ResumedBytes} {
-		*bytes = between(*bytes, mostBytes)
+		*bytes = clamp(*bytes, mostBytes)
 	}
-	s.AverageBytesPerSecond = between(s.AverageBytesPerSecond, mostRate)
-	s.Attempts, s.Retry = max(0, s.Attempts), max(0, s.Retry)
+	s.AverageBytesPerSecond = clamp(s.AverageBytesPerSecond, mostRate)
+	s.Attempts, s.Retry = clamp(s.Attempts, v1alpha1.MaxAttempts), clamp(s.Retry, v1alpha1.MaxAttempts)
 	if !documented(&s) {
 		s.Reason = v1alpha1.ReasonUnknown
 	}
@@ -35,14 +35,12 @@ func plausible(reported *v1alpha1.ImageStatus) *v1alpha1.ImageStatus {
 // image of every node.
 func isPlausible(s *v1alpha1.ImageStatus) bool {
 	for _, bytes := range [...]int64{s.SizeBytes, s.VirtualSizeBytes, s.BytesCompleted, s.BytesHashed, s.ResumedBytes} {
-		if bytes != between(bytes, mostBytes) {
+		if bytes != clamp(bytes, mostBytes) {
 			return false
 		}
 	}
-	return s.AverageBytesPerSecond == between(s.AverageBytesPerSecond, mostRate) && s.Attempts >= 0 && s.Retry >= 0 && documented(s)
+	return s.AverageBytesPerSecond == clamp(s.AverageBytesPerSecond, mostRate) && s.Attempts == clamp(s.Attempts, v1alpha1.MaxAttempts) && s.Retry == clamp(s.Retry, v1alpha1.MaxAttempts) && documented(s)
 }
-
-func between(number, most int64) int64 { return max(0, min(number, most)) }
 
 // documented tells whether a report gives a reason that a person can look up, or
 // needs none.

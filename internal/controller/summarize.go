@@ -27,7 +27,7 @@ func summarize(v *imageView, r *rollout, now time.Time) v1alpha1.CloudImageStatu
 	status := v1alpha1.CloudImageStatus{
 		ObservedGeneration:     v.image.Generation,
 		Revision:               v.revision,
-		LastHandledRequestedAt: clip(v.image.Annotations[v1alpha1.RequestedAtAnnotation]),
+		LastHandledRequestedAt: shorten(v.image.Annotations[v1alpha1.RequestedAtAnnotation], maxMessage), // as it is: it is compared
 		Digest:                 v.wanted(),
 		Nodes:                  countNodes(v),
 		Failures:               failuresOf(v),
@@ -120,8 +120,8 @@ func advise(message, advice string) string {
 	return shorten(strings.TrimRight(message, ".!? "), maxMessage-len(separator)-len(advice)) + separator + advice
 }
 
-// clip shortens a message to what the API takes.
-func clip(message string) string { return shorten(message, maxMessage) }
+// clip makes of any text a message that the API takes, and that no terminal acts on.
+func clip(message string) string { return shorten(redact.Printable(message), maxMessage) }
 
 // shorten cuts a message to so many bytes, at a character's boundary.
 func shorten(message string, most int) string {

@@ -154,6 +154,37 @@ func TestFailuresAreAtMostTenAndTheWorstFirst(t *testing.T) {
 	}
 }
 
+// TestReportedTextIsEscaped: whatever an agent reports, a person reads it in a status and in an event as text.
+func TestReportedTextIsEscaped(t *testing.T) {
+	t.Parallel()
+	for name, reason := range map[string]string{"with advice": v1alpha1.ReasonForbidden, "without": "FromAnotherVersion"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1)
+			image := w.apply("debian", nil)
+			w.settle()
+			before := image.Status
+			w.report("node-000", "debian", func(s *v1alpha1.ImageStatus) {
+				failed(reason)(s)
+				s.Message = "\x1b[2J\nnode-001: Ready\u202e"
+			})
+			w.settle()
+			texts := []string{image.Status.Failures[0].Message, readyOf(&image.Status).Message}
+			for _, tr := range transitions(&before, &image.Status) {
+				texts = append(texts, tr.message)
+			}
+			for _, text := range texts {
+				if strings.ContainsAny(text, "\x1b\n\u202e") {
+					t.Errorf("it says %q", text)
+				}
+			}
+			if want := `\x1b[2J\nnode-001: Ready\u202e`; !strings.HasPrefix(texts[0], want) {
+				t.Errorf("the failure is %q, want %q first", texts[0], want)
+			}
+		})
+	}
+}
+
 func TestTransitions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)
@@ -185,10 +216,12 @@ func TestTransitions(t *testing.T) {
 func TestClip(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ in, want string }{
-		"short": {"abc", "abc"},
-		"exact": {strings.Repeat("a", 256), strings.Repeat("a", 256)},
-		"long":  {strings.Repeat("a", 257), strings.Repeat("a", 253) + "…"},
-		"wide":  {strings.Repeat("é", 200), strings.Repeat("é", 126) + "…"},
+		"short":                 {"abc", "abc"},
+		"exact":                 {strings.Repeat("a", 256), strings.Repeat("a", 256)},
+		"long":                  {strings.Repeat("a", 257), strings.Repeat("a", 253) + "…"},
+		"wide":                  {strings.Repeat("é", 200), strings.Repeat("é", 126) + "…"},
+		"what a terminal obeys": {"a\x1b[2J\n\u009b\u202e", `a\x1b[2J\n\u009b\u202e`},
+		"longer once escaped":   {strings.Repeat("\x1b", 100), strings.Repeat(`\x1b`, 63) + `\…`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -76,6 +76,15 @@ func (p *Program) Stop() error {
 	return p.findRace()
 }
 
+// Replace stops the program and keeps another one running in its place, with the same arguments, as an upgrade does.
+func (p *Program) Replace(path string) error {
+	if err := p.Stop(); err != nil {
+		return err
+	}
+	p.path = path
+	return p.Start()
+}
+
 // findRace is an error if the race detector of a program that was built with it wrote into its log.
 func (p *Program) findRace() error {
 	log, err := os.ReadFile(p.LogPath)

@@ -89,7 +89,7 @@ func setUp() (stop []func() error, err error) {
 	}
 	suite.secureURL = secure.URL
 	push(suite.stop)
-	if err := suite.start(ctx, suite.dir, controlplane.Options{Output: os.Stderr}); err != nil {
+	if err := suite.start(ctx, suite.dir, harness.Release{Binaries: suite.binaries}, controlplane.Options{Output: os.Stderr}); err != nil {
 		return stop, err
 	}
 	return stop, suite.startManager(ctx)

@@ -54,6 +54,8 @@ func attempts() []attempt {
 	object := func(api, kind, name string) string {
 		return fmt.Sprintf(`{"apiVersion":%q,"kind":%q,"metadata":{"name":%q}}`, api, kind, name)
 	}
+	digits := strings.Repeat("1", 1_000_000)
+	applied := `{"apiVersion":"prefetch.cloudimage.dev/v1alpha1","kind":"NodeImageCache","metadata":{"name":"` + ownNode + `"},"status":{"agentVersion":"forged"}}`
 	cache := object("prefetch.cloudimage.dev/v1alpha1", "NodeImageCache", "forged")
 	image := object("prefetch.cloudimage.dev/v1alpha1", "CloudImage", "forged")
 	return []attempt{
@@ -72,6 +74,14 @@ func attempts() []attempt {
 		{what: "report 2 MB in one message", method: patch, path: own + "/status", body: megabytes("message"), want: bad},
 		{what: "report 2 MB in its version", method: patch, path: own + "/status", body: megabytes("agentVersion"), want: bad},
 		{what: "report 501 images", method: patch, path: own + "/status", body: manyImages(501), want: bad},
+		{what: "report a time of 1 MB", method: patch, path: own + "/status", body: `{"status":{"images":[` + started("2026-01-02T03:04:05."+digits+"Z") + `]}}`, want: bad},
+		{what: "report a time of 1 MB in a condition", method: patch, path: own + "/status", body: conditionAt("2026-01-02T03:04:05." + digits + "Z"), want: no},
+		{what: "report a time that the manager cannot read", method: patch, path: own + "/status", body: `{"status":{"images":[` + started("2026-01-02T03:04:05x1Z") + `]}}`, want: bad},
+		{what: "the same in a condition", method: patch, path: own + "/status", body: conditionAt("2026-01-02T03:04:05x1Z"), want: bad},
+		{what: "report a number below 0", method: patch, path: own + "/status", body: `{"status":{"images":[{"name":"a","state":"Pulling","bytesCompleted":-1000}]}}`, want: bad},
+		{what: "report as another field manager", method: patch, path: own + "/status?fieldManager=forged", body: `{"status":{"agentVersion":"forged"}}`, want: no},
+		{what: "apply its report as another field manager", method: patch, path: own + "/status?fieldManager=forged&force=true", body: applied, want: no,
+			headers: map[string]string{"Content-Type": "application/apply-patch+yaml"}},
 		{what: "report 2 MB in a field that is not there", method: patch, path: own + "/status", body: megabytes("forged"), want: ok},
 		{what: "read the CloudImages", method: get, path: imagesAPI, want: no},
 		{what: "create a CloudImage", method: post, path: imagesAPI, body: image, want: no},
@@ -122,6 +132,16 @@ func megabytes(field string) string {
 		return fmt.Sprintf(`{"status":{"images":[{"name":"a","revision":"r","state":"Failed","message":%q}]}}`, large)
 	}
 	return fmt.Sprintf(`{"status":{%q:%q}}`, field, large)
+}
+
+// started is a report on an image whose pull began at a time.
+func started(at string) string {
+	return fmt.Sprintf(`{"name":"a","state":"Failed","startTime":%q}`, at)
+}
+
+// conditionAt is a report with a condition of a time.
+func conditionAt(at string) string {
+	return fmt.Sprintf(`{"status":{"conditions":[{"type":"StorageReady","status":"True","reason":"Forged","message":"","lastTransitionTime":%q}]}}`, at)
 }
 
 func manyImages(count int) string {
@@ -222,6 +242,20 @@ func requireDocumented(t *testing.T, table string) {
 	}
 }
 
+// requireStated looks for numbers in docs/security.md.
+func requireStated(t *testing.T, texts ...string) {
+	t.Helper()
+	page, err := os.ReadFile(securityPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range texts {
+		if !strings.Contains(string(page), text) {
+			t.Errorf("docs/security.md does not say %q", text)
+		}
+	}
+}
+
 func tokenConfig(t *testing.T, binding *controlplane.Binding) *rest.Config {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
@@ -243,6 +277,15 @@ func configOf(t *testing.T, kubeconfig string) *rest.Config {
 // request makes an attempt and returns the answer's status and the message in it.
 func request(t *testing.T, config *rest.Config, a attempt) (status int, message string) {
 	t.Helper()
+	response, content := answerTo(t, config, a)
+	answer := metav1.Status{}
+	_ = json.Unmarshal(content, &answer) // what is no Status has no message
+	return response.StatusCode, answer.Message
+}
+
+// answerTo makes an attempt and returns the answer, whose body is read and closed, and that body.
+func answerTo(t *testing.T, config *rest.Config, a attempt) (response *http.Response, content []byte) {
+	t.Helper()
 	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
 		t.Fatal(err)
@@ -259,16 +302,12 @@ func request(t *testing.T, config *rest.Config, a attempt) (status int, message 
 	for name, value := range a.headers {
 		r.Header.Set(name, value)
 	}
-	response, err := httpClient.Do(r)
-	if err != nil {
+	if response, err = httpClient.Do(r); err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	content, err := io.ReadAll(response.Body)
-	if err != nil {
+	if content, err = io.ReadAll(response.Body); err != nil {
 		t.Fatal(err)
 	}
-	answer := metav1.Status{}
-	_ = json.Unmarshal(content, &answer) // what is no Status has no message
-	return response.StatusCode, answer.Message
+	return response, content
 }

@@ -37,6 +37,11 @@ func write(name, url, digest, extra string) string {
 	return strings.NewReplacer("NAME", name, "URL", url, "DIGEST", digest, "EXTRA", extra).Replace(manifest)
 }
 
+// sized gives both quantities of an image the same value.
+func sized(quantity string) string {
+	return fmt.Sprintf("maxSize: %q\n  download: {maxBytesPerSecond: %q}", quantity, quantity)
+}
+
 // TestValidation holds the API to sentences that say what is allowed, not only that something is not.
 func TestValidation(t *testing.T) {
 	t.Parallel()
@@ -50,6 +55,15 @@ func TestValidation(t *testing.T) {
 		{"https without a digest", without(write("", "", "", ""), digest), nil},
 		{"64 connections", write("", "", "", "download: {connections: 64}"), nil},
 		{"a percentage", write("", "", "", `rollout: {maxConcurrentNodes: "25%"}`), nil},
+		{"a fraction of a unit", write("", "", "", sized("1.5Gi")), nil},
+		{"a fraction of none", write("", "", "", sized("1.0Gi")), nil},
+		{"a fraction of the largest unit", write("", "", "", sized("7.875Ei")), nil},
+		{"a fraction that is one byte", write("", "", "", sized("0.0009765625Ki")), nil},
+		{"twelve and a half", write("", "", "", sized("12.5Mi")), nil},
+		{"a decimal fraction", write("", "", "", sized("1.5G")), nil},
+		{"thousandths that are whole bytes", write("", "", "", sized("2000m")), nil},
+		{"an exponent", write("", "", "", sized("1.5e9")), nil},
+		{"a number without a unit", write("", "", "", "maxSize: 1073741824"), nil},
 		{"name of 63 characters", write(strings.Repeat("a", 63), "", "", ""), nil},
 
 		{"a port", write("", "https://images.example.com:8443/x", "", ""), nil},
@@ -96,6 +110,10 @@ func TestValidation(t *testing.T) {
 		{"0 nodes at once", write("", "", "", "rollout: {maxConcurrentNodes: 0}"), []string{"maxConcurrentNodes must be a number from 1"}},
 		{"0 percent", write("", "", "", `rollout: {maxConcurrentNodes: "0%"}`), []string{`from "1%" to "100%"`}},
 		{"no size", write("", "", "", `maxSize: "0"`), []string{"spec.maxSize", "such as 20Gi"}},
+		{"a fraction of a byte", write("", "", "", sized("1.1Ki")), []string{"spec.maxSize", "such as 20Gi or 1.5Gi", "spec.download.maxBytesPerSecond", "such as 50Mi or 12.5Mi"}},
+		{"one and a half bytes", write("", "", "", sized("1500m")), []string{"spec.maxSize", "whole number of bytes", "spec.download.maxBytesPerSecond"}},
+		{"more than the API can count", write("", "", "", sized("8Ei")), []string{"spec.maxSize", "below 8Ei", "spec.download.maxBytesPerSecond"}},
+		{"an endless fraction", write("", "", "", sized("1."+strings.Repeat("0", 64)+"Gi")), []string{"spec.maxSize", "64", "spec.download.maxBytesPerSecond"}},
 		{"no bytes a second", write("", "", "", `download: {maxBytesPerSecond: "0"}`), []string{"spec.download.maxBytesPerSecond", "such as 50Mi"}},
 		{"negative rate", write("", "", "", `download: {maxBytesPerSecond: "-5Mi"}`), []string{"spec.download.maxBytesPerSecond", "such as 50Mi"}},
 		{"unknown format", write("", "", "", "format: Vmdk"), []string{"spec.format", `"Qcow2"`}},

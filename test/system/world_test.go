@@ -26,6 +26,12 @@ type world struct {
 // newWorld starts a world without a manager for one test.
 func newWorld(t *testing.T, name string) *world {
 	t.Helper()
+	return newWorldOf(t, name, harness.Release{Binaries: suite.binaries})
+}
+
+// newWorldOf is one with the manifests and programs of a release.
+func newWorldOf(t *testing.T, name string, release harness.Release) *world {
+	t.Helper()
 	w := &world{}
 	t.Cleanup(func() {
 		if err := w.stop(); err != nil {
@@ -34,7 +40,7 @@ func newWorld(t *testing.T, name string) *world {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	err := w.start(ctx, filepath.Join(suite.dir, "worlds", name), controlplane.Options{Output: t.Output(), IgnoreEnvironment: true})
+	err := w.start(ctx, filepath.Join(suite.dir, "worlds", name), release, controlplane.Options{Output: t.Output(), IgnoreEnvironment: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,11 +57,11 @@ func (w *world) startManager(ctx context.Context) error {
 }
 
 // start leaves to stop what it has started, also after an error.
-func (w *world) start(ctx context.Context, dir string, options controlplane.Options) (err error) {
+func (w *world) start(ctx context.Context, dir string, release harness.Release, options controlplane.Options) (err error) {
 	if w.plane, err = controlplane.Start(ctx, options); err != nil {
 		return err
 	}
-	w.cluster, err = harness.New(ctx, harness.Options{ControlPlane: w.plane, Binaries: suite.binaries, Dir: dir})
+	w.cluster, err = harness.New(ctx, harness.Options{ControlPlane: w.plane, Binaries: release.Binaries, Dir: dir, Repository: release.Repository})
 	if err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
-// Command chartfiles writes what the chart does not say itself: CustomResourceDefinitions, RBAC and the admission policy, which it
-// takes from config/, and its README, which is made from the comments in values.yaml.
+// Command chartfiles writes what the chart does not say itself: CustomResourceDefinitions, RBAC, the admission policy and the flow
+// schema, which it takes from config/, and its README, which is made from the comments in values.yaml.
 package main
 
 import (
@@ -36,6 +36,7 @@ func write(repository string) error {
 	return errors.Join(
 		copyInto(filepath.Join(chart, "files", "crds"), crds),
 		copyInto(filepath.Join(chart, "files", "rbac"), access),
+		copyInto(filepath.Join(chart, "files", "flow-control"), []string{filepath.Join(repository, "config", "flow-control", "agent_reports.yaml")}),
 		writeReadme(chart),
 	)
 }

@@ -162,6 +162,7 @@ func TestToggles(t *testing.T) {
 		{"right to label nodes", "manager.nodeLabels=false", "ClusterRole /cloudimage-manager-node-labels", true},
 		{"network policies", "networkPolicy.enabled=false", "NetworkPolicy ", true},
 		{"network policy of the uninstall", "networkPolicy.managerEgress[0].ports[0].port=6443", "NetworkPolicy " + namespace + "/cloudimage-uninstall", false},
+		{"flow control", "flowControl.enabled=true", "FlowSchema ", false},
 		{"pod monitors", "podMonitor.enabled=true,metrics.secure=false", "PodMonitor ", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
