@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,11 +66,7 @@ func upgradeStepByStep(t *testing.T, before harness.Release) {
 	w.waitCondition(t, "wrong", v1alpha1.ConditionStalled)
 	u.keep(t, "before", "wrong")
 
-	for _, folder := range []string{"crd", "rbac"} {
-		if _, err := w.cluster.Kubectl(t.Context(), nil, "apply", "--server-side", "-k", "../../config/"+folder); err != nil {
-			t.Fatal(err)
-		}
-	}
+	u.installAPI(t)
 	u.warm(t, "new-api")
 	u.requireKept(t, "the manager and the agents of the release before, with this API")
 	u.requireNoAlarm(t)
@@ -90,6 +87,32 @@ func upgradeStepByStep(t *testing.T, before harness.Release) {
 	u.warm(t, "new-agents")
 	u.requireKept(t, "this manager and these agents")
 	u.remove(t, "before", first)
+}
+
+// installAPI installs the API and the policy of this version, and waits until the API server holds agents to both.
+func (u *upgrade) installAPI(t *testing.T) {
+	t.Helper()
+	for _, folder := range []string{"crd", "rbac"} {
+		if _, err := u.cluster.Kubectl(t.Context(), nil, "apply", "--server-side", "-k", "../../config/"+folder); err != nil {
+			t.Fatal(err)
+		}
+	}
+	agent, path := configOf(t, kubeconfigOf(u.nodes[0])), nodesAPI+"/"+u.nodes[0].Name+"/status"
+	for _, forged := range []struct {
+		query string
+		sign  int
+		want  int
+	}{{"", -1, http.StatusUnprocessableEntity}, {"?fieldManager=forged", 1, http.StatusForbidden}} {
+		tries := 0 // what is stored already is not refused
+		eventually(t, fmt.Sprintf("the answer %d", forged.want), func(context.Context) error {
+			tries++
+			body := fmt.Sprintf(`{"status":{"storage":{"capacityBytes":%d}}}`, forged.sign*tries)
+			if got, message := request(t, agent, attempt{method: http.MethodPatch, path: path + forged.query, body: body}); got != forged.want {
+				return fmt.Errorf("%d %s", got, message)
+			}
+			return nil
+		})
+	}
 }
 
 // upgrade is a group of nodes, and what must not change on them.
