@@ -190,7 +190,7 @@ func TestPrepareGivesTheLock(t *testing.T) {
 		t.Skip("only root may give files away")
 	}
 	store := t.TempDir()
-	if err := errors.Join(os.WriteFile(store+"/LOCK", nil, 0o644), os.Chown(store, 65532, 65532)); err != nil { //nolint:gosec // that mode is what is tested
+	if err := errors.Join(os.WriteFile(store+"/LOCK", nil, 0o644), os.Chown(store, 65532, 65532)); err != nil {
 		t.Fatal(err)
 	}
 	var stderr bytes.Buffer

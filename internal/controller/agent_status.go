@@ -89,37 +89,48 @@ func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.Assi
 		held[orders[i].Name] = orders[i].Action == v1alpha1.ActionHold
 	}
 	behind := observed(&written) != observed(&next)
-	for _, s := range []*v1alpha1.NodeImageCacheStatus{&written, &next} {
-		s.Storage.AvailableBytes, s.Storage.CapacityBytes = 0, 0
-		if !removes {
-			s.ObservedGeneration = 0
-		}
-		for i := range s.Images {
-			s.Images[i].Encryption = "" // an older CRD drops it, and it changes only along with the rest
-		}
-		for i := range s.Conditions {
-			s.Conditions[i].ObservedGeneration = 0
-		}
-	}
-	if equality.Semantic.DeepEqual(written, next) {
-		if behind {
-			return worthCatchUp
-		}
+	withoutTrifles(&written, removes)
+	withoutTrifles(&next, removes)
+	switch {
+	case !equality.Semantic.DeepEqual(written, next):
+	case behind:
+		return worthCatchUp
+	default:
 		return worthNothing
 	}
-	for _, s := range []*v1alpha1.NodeImageCacheStatus{&written, &next} {
-		s.Storage = v1alpha1.StorageStatus{}
-		s.Images = slices.DeleteFunc(s.Images, func(image v1alpha1.ImageStatus) bool { return held[image.Name] && justPending(&image) })
-		for i := range s.Images {
-			if image := &s.Images[i]; image.State == v1alpha1.StatePulling {
-				image.SizeBytes, image.BytesCompleted, image.BytesHashed, image.ResumedBytes = 0, 0, 0, 0
-			}
-		}
-	}
+	withoutProgress(&written, held)
+	withoutProgress(&next, held)
 	if equality.Semantic.DeepEqual(written, next) || (written.NodeUID == "" && begins(&next)) {
 		return worthLater
 	}
 	return worthNow
+}
+
+// withoutTrifles clears what is never a reason to write by itself. The generation
+// is one if the node is to remove something.
+func withoutTrifles(s *v1alpha1.NodeImageCacheStatus, removes bool) {
+	s.Storage.AvailableBytes, s.Storage.CapacityBytes = 0, 0
+	if !removes {
+		s.ObservedGeneration = 0
+	}
+	for i := range s.Images {
+		s.Images[i].Encryption = "" // an older CRD drops it, and it changes only along with the rest
+	}
+	for i := range s.Conditions {
+		s.Conditions[i].ObservedGeneration = 0
+	}
+}
+
+// withoutProgress clears what can wait for other changes: how far pulls are, what
+// the store holds, and that images which are only held are pending.
+func withoutProgress(s *v1alpha1.NodeImageCacheStatus, held map[string]bool) {
+	s.Storage = v1alpha1.StorageStatus{}
+	s.Images = slices.DeleteFunc(s.Images, func(image v1alpha1.ImageStatus) bool { return held[image.Name] && justPending(&image) })
+	for i := range s.Images {
+		if image := &s.Images[i]; image.State == v1alpha1.StatePulling {
+			image.SizeBytes, image.BytesCompleted, image.BytesHashed, image.ResumedBytes = 0, 0, 0, 0
+		}
+	}
 }
 
 // observed are the generations that a status and its condition speak of.
