@@ -242,8 +242,8 @@ by one request at a time. A pull that was interrupted or killed, or that failed 
 way that may be mended, as by another token or signature, keeps what is on disk, and
 the same command goes on from there: the bytes are read and compared again, and used
 only under the same digest, or without --digest under the same strong ETag or
-Last-Modified. From a server that serves no ranges a pull begins again, three times
-at most.
+Last-Modified. From a server that serves no ranges an object is read from its start,
+three times at most.
 
 The URL is your own choice, so no address is denied unless --deny-cidr says so.
 HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured; --deny-cidr then sees the
