@@ -105,7 +105,10 @@ func (o *options) flags(stderr io.Writer) *pflag.FlagSet {
 // config finds the API server as kubectl does.
 func (o *options) config() (*rest.Config, error) {
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(o.loading, &o.overrides).ClientConfig()
-	if err != nil {
+	switch {
+	case clientcmd.IsEmptyConfig(err):
+		return nil, errors.New("no kubeconfig was found: name one with --kubeconfig or KUBECONFIG")
+	case err != nil:
 		return nil, fmt.Errorf("find the API server: %w", err)
 	}
 	config.UserAgent = "kubectl-cloudimage/" + version

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -20,5 +21,14 @@ func TestCommandLinesThatAreWrong(t *testing.T) {
 		if code != exitUsage || out.Len() > 0 || !strings.Contains(errs.String(), want) || !strings.Contains(errs.String(), "--help") {
 			t.Errorf("%q: code %d, %q, %q; want %q", line, code, out.String(), errs.String(), want)
 		}
+	}
+}
+
+// TestWithoutAKubeconfig is no parallel test: kubectl's environment names a kubeconfig, too.
+func TestWithoutAKubeconfig(t *testing.T) {
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "missing"))
+	var out, errs strings.Builder
+	if code := run(t.Context(), []string{"status", "debian"}, &out, &errs); code != exitError || !strings.Contains(errs.String(), "name one with --kubeconfig") {
+		t.Errorf("code %d, %q", code, errs.String())
 	}
 }

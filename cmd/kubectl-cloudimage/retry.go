@@ -37,7 +37,7 @@ func retry(ctx context.Context, c client.Client, name string, w io.Writer) error
 	if image.Spec.Digest == "" {
 		held = "its spec gives no digest, so that one node downloads it again to find that"
 	}
-	fmt.Fprintf(w, "%s is rolled out anew; %s.\nFollow it with: kubectl cloudimage watch %s\n", name, held, name)
+	fmt.Fprintf(w, "%s is rolled out again; %s.\nFollow it with: kubectl cloudimage watch %s\n", name, held, name)
 	if image.Spec.Suspend {
 		fmt.Fprintln(w, "Nothing will be pulled while spec.suspend is true.")
 	}

@@ -61,8 +61,10 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	case "help", "-h", "--help":
 		fmt.Fprint(stdout, usage)
 		return exitOK
+	case "":
 	default:
-		fmt.Fprint(stderr, usage)
-		return exitUsage
+		fmt.Fprintf(stderr, "node-agent: unknown command %q\n\n", command)
 	}
+	fmt.Fprint(stderr, usage)
+	return exitUsage
 }

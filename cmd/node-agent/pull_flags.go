@@ -242,15 +242,18 @@ by one request at a time. A pull that was interrupted or killed, or that failed 
 way that may be mended, as by another token or signature, keeps what is on disk, and
 the same command goes on from there: the bytes are read and compared again, and used
 only under the same digest, or without --digest under the same strong ETag or
-Last-Modified. A server that serves no ranges starts over.
+Last-Modified. From a server that serves no ranges an object is read from its start,
+three times at most.
 
 The URL is your own choice, so no address is denied unless --deny-cidr says so.
 HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured; --deny-cidr then sees the
 address of the proxy only. A proxy that cannot be read is wrong usage.
 
-Refused: HTML and other text, archives and compressed images, VMDK, VHDX, VHD,
-VDI and QED images, and qcow2 images with a backing or an external data file.
---format Opaque takes anything.
+Refused: HTML and other text, archives and compressed images, what is no multiple of
+512 bytes, disks and qcow2 images of which a part is missing, images of another
+format such as VMDK, VHDX, VHD, VDI or QED, and qcow2 images with a backing or an
+external data file. --format Raw takes a plain disk that only looks like something
+else; --format Opaque takes anything.
 
 Exit codes: 0 done (or present already), 1 failed, 2 wrong usage, 130 interrupted.
 The reasons of a failure: SourceUnavailable, SourceThrottled, SourceStalled and

@@ -80,7 +80,7 @@ func parseAgent(args []string, stderr io.Writer) (agentOptions, logr.Logger, err
 	flags.StringVar(&opts.node, "node-name", os.Getenv("NODE_NAME"), "name of this Node; default $NODE_NAME")
 	flags.StringVar(&opts.store, "store", "/var/lib/cloudimage", "directory of the node's images")
 	flags.StringVar(&opts.sourceNamespace, "source-namespace", "cloudimage-sources", "namespace of the Secrets and ConfigMaps that sources name")
-	flags.IntVar(&opts.concurrentPulls, "concurrent-pulls", 2, "most pulls that run at the same time on this node")
+	flags.IntVar(&opts.concurrentPulls, "concurrent-pulls", 2, "most pulls that fetch at the same time on this node; those whose server has not answered yet come on top")
 	flags.Int64Var(&opts.nodeRate, "node-max-bytes-per-second", 0, "most bytes per second over all pulls of this node together, shared equally; 0 is no limit")
 	flags.IntVar(&opts.nodeConnections, "node-max-connections", 0, "most connections over all pulls of this node together, shared equally; 0 is no limit")
 	flags.IntVar(&opts.hostConnections, "node-max-connections-per-host", 0, "most connections of this node to one server; 0 is no limit")

@@ -90,7 +90,7 @@ func adviceAfterTheEnd(reason string) string {
 	case v1alpha1.ReasonTooLarge:
 		return "Check the URL, or raise spec.maxSize; an edit starts anew."
 	case v1alpha1.ReasonUnsupportedContent:
-		return "Point spec.source at a qcow2 or raw image, or set spec.format to Opaque; an edit starts anew."
+		return "Check the URL. spec.format Raw takes a plain disk that looks like something else, and Opaque any bytes. An edit starts anew."
 	default:
 		return ""
 	}

@@ -50,6 +50,9 @@ func TestEveryReasonSaysWhatToDo(t *testing.T) {
 			t.Errorf("%s: the advice is no short sentence: %q has %d bytes", name, advice, len(advice))
 		}
 	}
+	if advice := adviceFor(v1alpha1.ReasonUnsupportedContent); !strings.Contains(advice, "Raw takes") {
+		t.Errorf("the advice names no format that takes a plain disk: %q", advice)
+	}
 }
 
 // TestFailuresNameTheNodeAndTheNextStep takes each reason of a failed pull from a

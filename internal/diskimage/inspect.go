@@ -120,7 +120,7 @@ func File(r io.ReaderAt, size int64) (Description, error) {
 func (d Description) As(want Format) (Image, error) {
 	switch {
 	case d.kind == kindEmpty:
-		return Image{}, RefusalError("the object is empty")
+		return Image{}, RefusalError("the object is empty: check that the URL names the image itself")
 	case want == FormatOpaque:
 		return Image{Format: FormatOpaque}, nil
 	case d.kind == kindQcow2 && want == FormatRaw:
@@ -130,7 +130,7 @@ func (d Description) As(want Format) (Image, error) {
 	case d.objection != "":
 		return Image{}, RefusalError(d.objection)
 	case d.kind == kindRaw && want == FormatQcow2:
-		return Image{}, RefusalError(fmt.Sprintf("the object is not a qcow2 image (its first bytes are % x, a qcow2 begins 51 46 49 fb)", d.head))
+		return Image{}, RefusalError(fmt.Sprintf("the object is not a qcow2 image (its first bytes are % x, a qcow2 begins 51 46 49 fb): check the URL, or ask for format Auto, which takes raw disks too", d.head))
 	}
 	return d.image, nil
 }

@@ -31,7 +31,7 @@ func TestHead(t *testing.T) {
 		{name: "a byte too many", head: binaryHead(0, ""), total: total + 1, wants: guessed, say: "ask for format Raw"},
 		{name: "a byte too many, as raw", head: binaryHead(0, ""), total: total + 1, wants: raw, want: Image{Format: FormatRaw, VirtualSize: total + 512}},
 		{name: "boot sector", head: binaryHead(510, "\x55\xaa"), wants: []Format{FormatAuto, FormatRaw}, want: Image{Format: FormatRaw, VirtualSize: total}},
-		{name: "raw is not qcow2", head: binaryHead(510, "\x55\xaa"), wants: []Format{FormatQcow2}, say: "not a qcow2"},
+		{name: "raw is not qcow2", head: binaryHead(510, "\x55\xaa"), wants: []Format{FormatQcow2}, say: "ask for format Auto"},
 		{name: "qcow2 v3", head: qcow2Head(), wants: guessed, want: Image{Format: FormatQcow2, VirtualSize: 10 * gib}},
 		{name: "qcow2 v2", head: qcow2Head(put32(4, 2), put32(100, 0), put64(72, 0)), wants: auto, want: Image{Format: FormatQcow2, VirtualSize: 10 * gib}},
 		{name: "qcow2 as raw", head: qcow2Head(), wants: raw, say: "ask for Auto or Qcow2"},

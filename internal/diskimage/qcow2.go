@@ -225,5 +225,5 @@ func (h *qcow2Header) checkEnds(total int64) error {
 
 // cut is the flaw of an image that says that it is longer than it is.
 func cut(what string, end uint64, total int64) error {
-	return flawed("its %s ends at byte %d but the file has %d: it is truncated", what, end, total)
+	return flawed("its %s ends at byte %d but the file has %d: it is truncated; compare its size and checksum with its publisher's", what, end, total)
 }

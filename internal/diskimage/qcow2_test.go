@@ -98,7 +98,7 @@ func tableCases() []qcow2Case {
 		{name: "a snapshot", image: smallQcow2(put32(60, 1), put64(64, dataAt+cluster), put32(dataAt+cluster+36, 16), put16(dataAt+cluster+12, 1))},
 		{name: "a snapshot of too much", image: smallQcow2(put32(60, 1), put64(64, dataAt+cluster), put32(dataAt+cluster+36, 1025)), say: "extra data"},
 		{name: "the same L2 table again and again", image: manyTables(), say: "more tables", opens: true},
-		{name: "cut in half", image: smallQcow2()[:smallSize/2], say: "truncated", opens: true},
+		{name: "cut in half", image: smallQcow2()[:smallSize/2], say: "truncated; compare its size and checksum", opens: true},
 		{name: "cut before the last cluster", image: smallQcow2()[:smallSize-cluster], say: "truncated", opens: true},
 		{name: "cut within the last cluster", image: smallQcow2()[:smallSize-cluster+8], opens: true}, // as writers leave it
 	}

@@ -170,7 +170,7 @@ func (a *reading) whole(q question) (object, error) {
 	}
 	switch {
 	case o.total == 0:
-		return o, fail(UnsupportedContent, "the object is empty")
+		return o, fail(UnsupportedContent, "the object is empty: check that the URL names the image itself")
 	case o.total > a.terms.maxSize:
 		return o, tooLarge(o.total, a.terms.maxSize)
 	case o.unframed && !a.terms.digest:

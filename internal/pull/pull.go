@@ -147,7 +147,7 @@ func (p *run) watch(done <-chan struct{}, cancel context.CancelCauseFunc, report
 			if p.source.reading.Load() == 0 {
 				stall.reset(now, p.source.received.Load())
 			} else if stall.stalled(now, p.source.received.Load()) {
-				cancel(fail(SourceStalled, "fewer than %d bytes came within %s", stall.need, stall.window))
+				cancel(stall.failure(p.source.received.Load()))
 			}
 			if report != nil {
 				report(p.progress())

@@ -163,7 +163,7 @@ func TestServers(t *testing.T) {
 			x.Asked, x.Body = pulltest.Span{End: int64(len(page))}, pulltest.Span{End: int64(len(page))}
 			x.SetContentRange(x.Body, int64(len(page)))
 		}), want: UnsupportedContent, say: "HTML", sentMost: 0.1},
-		{name: "silent from the start", behaviours: be(pulltest.Stall(0)), request: Request{StallTimeout: 300 * time.Millisecond}, want: SourceStalled},
+		{name: "silent from the start", behaviours: be(pulltest.Stall(0)), request: Request{StallTimeout: 300 * time.Millisecond}, want: SourceStalled, say: "the server sent nothing for"},
 		{name: "silent in the middle", behaviours: be(pulltest.Later(pulltest.Stall(100))), request: Request{StallTimeout: 300 * time.Millisecond}, want: SourceStalled},
 		{name: "a byte a second", behaviours: be(pulltest.Later(pulltest.Pace(20))), request: Request{StallTimeout: 700 * time.Millisecond}, want: SourceStalled, say: "fewer than"},
 		{name: "one silent connection", behaviours: be(pulltest.OnNumber(2, pulltest.Stall(100))), request: Request{StallTimeout: 3 * time.Second}, sentMost: 1.1},

@@ -36,5 +36,13 @@ func (d *stallDetector) stalled(now time.Time, received int64) bool {
 	return now.Sub(d.since) >= d.window
 }
 
+// failure says what came within the window that is over, given the count of bytes received so far.
+func (d *stallDetector) failure(received int64) error {
+	if received == d.base {
+		return fail(SourceStalled, "the server sent nothing for %s", d.window)
+	}
+	return fail(SourceStalled, "fewer than %d bytes came within %s", d.need, d.window)
+}
+
 // reset begins a new window.
 func (d *stallDetector) reset(now time.Time, received int64) { d.since, d.base = now, received }
