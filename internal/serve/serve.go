@@ -63,7 +63,10 @@ func finished(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
 			http.Error(w, "send no body", http.StatusRequestEntityTooLarge)
-			_ = http.NewResponseController(w).Flush() // it may have gone
+			controller := http.NewResponseController(w)
+			_ = controller.Flush() // it may have gone
+			// Also after a panic net/http reads what it can of the body.
+			_ = controller.SetReadDeadline(time.Now())
 			panic(http.ErrAbortHandler)
 		}
 		moveOn(r.Context(), asking)
