@@ -33,7 +33,10 @@ func TestHostileTextStaysText(t *testing.T) {
 		i.Status.Conditions[0].Message, i.Status.Conditions[0].Reason = hostile, hostile
 	})
 	caches := []v1alpha1.NodeImageCache{failed, held, node("a-long-name", v1alpha1.ActionPull, v1alpha1.ImageStatus{})}
+	warmed := i.DeepCopy()
+	warmed.Status.Conditions[0].Status = metav1.ConditionTrue
 	outputs := map[string]func(out *bytes.Buffer) error{
+		"wait":   func(out *bytes.Buffer) error { return waitFor(t.Context(), &oneImage{image: warmed}, i.Name, 0, out) },
 		"status": func(out *bytes.Buffer) error { return writeImage(out, i, rowsOf(i, caches, now), false) },
 		"watch":  func(out *bytes.Buffer) error { return writeImages(out, []v1alpha1.CloudImage{*i, *image(nil)}) },
 		"why, failed": func(out *bytes.Buffer) error {

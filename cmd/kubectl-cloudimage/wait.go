@@ -44,8 +44,7 @@ func waitFor(ctx context.Context, c client.Reader, name string, timeout time.Dur
 		case !takenUp(image):
 			return false, errLeftBehind
 		case meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionReady):
-			fmt.Fprintf(w, "%s is ready: %s\n", name, summary(image))
-			return true, nil
+			return true, writeLines(w, []string{fmt.Sprintf("%s is ready: %s", name, summary(image))})
 		case meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionStalled):
 			return true, fmt.Errorf("%s has stopped: %s", name, summary(image))
 		}

@@ -194,3 +194,38 @@ func TestSlowPullsKeepTheirSlots(t *testing.T) {
 		})
 	}
 }
+
+// TestLiarForgivesNoFailures: a node that holds the image, loses it and holds it again all the time is no proof that others will succeed.
+func TestLiarForgivesNoFailures(t *testing.T) {
+	t.Parallel()
+	for name, granted := range map[string]bool{"in its turn": true, "without a turn": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, _ := limited(t, 30, 3)
+			liar := "node-000"
+			for _, node := range w.s.Nodes {
+				if slices.Contains(w.granted("debian"), node.Name) == granted {
+					liar = node.Name
+				}
+			}
+			failures := map[string]bool{}
+			for i := range 40 {
+				for _, node := range w.granted("debian") {
+					if node != liar && !failures[node] {
+						failures[node] = true
+						w.report(node, "debian", failed(v1alpha1.ReasonInvalidSource))
+					}
+				}
+				w.report(liar, "debian", ready(digestA))
+				if i%2 == 1 {
+					w.report(liar, "debian", func(s *v1alpha1.ImageStatus) { s.State, s.Digest = v1alpha1.StatePulling, "" })
+				}
+				w.settle()
+				w.now = w.now.Add(time.Minute)
+			}
+			if len(failures) > 9 {
+				t.Errorf("%d nodes were let fail, though 3 stop a rollout", len(failures))
+			}
+		})
+	}
+}

@@ -35,6 +35,8 @@ type Memory struct {
 	young    map[string]time.Time // images by name
 	orphans  map[types.UID]time.Time
 	progress map[pullKey]progress
+	// lost are the nodes that held a revision, and do not now.
+	lost map[revisionKey][]string
 	// caches are those of the last snapshot, to tell a repair from a first pull.
 	caches map[string]*v1alpha1.NodeImageCache
 	// tallies are what the last plan counted.
@@ -58,7 +60,7 @@ type progress struct {
 func (m Memory) Observe(s Snapshot, now time.Time) Memory {
 	next := Memory{
 		notReady: map[string]time.Time{}, young: m.observeYoung(s.Images, now), progress: map[pullKey]progress{}, orphans: m.observeOrphans(s, now),
-		caches: maps.Clone(s.Caches), tallies: m.tallies,
+		lost: map[revisionKey][]string{}, caches: maps.Clone(s.Caches), tallies: m.tallies,
 	}
 	for _, node := range s.Nodes {
 		if !node.AgentReady {
@@ -78,8 +80,13 @@ func (m Memory) Observe(s Snapshot, now time.Time) Memory {
 				continue // nothing is pulled
 			}
 			key := pullKey{node.Name, order.Name}
-			if seen := m.progressOf(key, order, status, now); seen.repair || order.Action == v1alpha1.ActionPull {
+			seen := m.progressOf(key, order, status, now)
+			if seen.repair || order.Action == v1alpha1.ActionPull {
 				next.progress[key] = seen
+			}
+			if seen.repair {
+				of := revisionKey{order.Name, order.Revision}
+				next.lost[of] = append(next.lost[of], node.Name)
 			}
 		}
 	}

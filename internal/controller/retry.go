@@ -20,7 +20,7 @@ type revisionKey struct{ image, revision string }
 
 // tally is what was counted of one revision at the last look.
 type tally struct {
-	warmed   int // nodes that pulled it, and hold it
+	warmed   int // nodes that pulled it in their turn, and hold it
 	forgiven int // terminal failures before the last success
 	// retry is the latest retry that was ordered; since when it, or else a terminal
 	// failure, is known.
@@ -29,13 +29,17 @@ type tally struct {
 	// stalls counts, by node, how often it lost its slot without enough new bytes. It
 	// is never written to: a new count is a new map.
 	stalls map[string]int64
+	// lost are the nodes that held it and lost it: that they hold it again proves
+	// nothing about others. It is never written to, either.
+	lost map[string]bool
 }
 
 // tallyOf counts a revision again. A success after failures forgives them: the
 // breaker looks at those that come later.
 func (m Memory) tallyOf(v *imageView, now time.Time) tally {
-	last, known := m.tallies[revisionKey{v.image.Name, v.revision}]
-	seen := tally{retry: v.latest, stalls: last.stalls}
+	key := revisionKey{v.image.Name, v.revision}
+	last, known := m.tallies[key]
+	seen := tally{retry: v.latest, stalls: last.stalls, lost: last.withLost(m.lost[key])}
 	failed, counted := 0, 0
 	for i := range v.nodes {
 		n := &v.nodes[i]
@@ -45,7 +49,7 @@ func (m Memory) tallyOf(v *imageView, now time.Time) tally {
 		switch {
 		case n.failedTerminally(), v.retries(n):
 			failed++
-		case v.holds(n) && n.status.Attempts > 0: // not one that found the bytes on its disk
+		case v.holds(n) && n.granted() && n.status.Attempts > 0 && !seen.lost[n.node.Name]: // not one that found the bytes on its disk
 			seen.warmed++
 		}
 	}
@@ -61,6 +65,21 @@ func (m Memory) tallyOf(v *imageView, now time.Time) tally {
 		seen.since = last.since
 	}
 	return seen
+}
+
+// withLost adds nodes that lost the revision.
+func (t tally) withLost(nodes []string) map[string]bool {
+	if len(nodes) == 0 {
+		return t.lost
+	}
+	lost := maps.Clone(t.lost)
+	if lost == nil {
+		lost = map[string]bool{}
+	}
+	for _, node := range nodes {
+		lost[node] = true
+	}
+	return lost
 }
 
 // stalled counts more stalls of a node.

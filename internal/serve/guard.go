@@ -29,11 +29,10 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.log.Error(err, "a scrape was reviewed in vain", "from", r.RemoteAddr, "status", status)
 	}
 	if status == http.StatusOK {
-		moveOn(r.Context(), answering)
+		letIn(w, r)
 		g.next.ServeHTTP(w, r)
 		return
 	}
-	w.Header().Set("Connection", "close") // only those who were let in may stay
 	switch status {
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", "Bearer") // RFC 6750 §3

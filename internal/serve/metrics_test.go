@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -201,4 +202,45 @@ func writeCertificate(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return parsed.SerialNumber.String()
+}
+
+// TestStrangersDoNotStay: a place is kept for a peer's next request only if it had a right to an answer, whatever else it asked for.
+func TestStrangersDoNotStay(t *testing.T) {
+	t.Parallel()
+	r, err := run(t, func(mgr manager.Manager) error {
+		return Metrics{Address: "127.0.0.1:0", Secure: true}.AddTo(mgr, gathered())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		request string
+		stays   bool
+	}{
+		"what is not there":   {"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n", false},
+		"a path to be mended": {"GET //metrics HTTP/1.1\r\nHost: a\r\n\r\n", false},
+		"options":             {"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", false},
+		"no token":            {"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", false},
+		"a reader":            {"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer reader\r\n\r\n", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := tls.Dial("tcp", r.addresses["metrics"], &tls.Config{InsecureSkipVerify: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := io.WriteString(c, tt.request); err != nil {
+				t.Fatal(err)
+			}
+			response, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			if response.Close == tt.stays {
+				t.Errorf("%s: the connection is closed %t", response.Status, response.Close)
+			}
+		})
+	}
 }

@@ -63,10 +63,14 @@ func finished(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
 			http.Error(w, "send no body", http.StatusRequestEntityTooLarge)
-			_ = http.NewResponseController(w).Flush() // it may have gone
+			controller := http.NewResponseController(w)
+			_ = controller.Flush() // it may have gone
+			// Also after a panic net/http reads what it can of the body.
+			_ = controller.SetReadDeadline(time.Now())
 			panic(http.ErrAbortHandler)
 		}
 		moveOn(r.Context(), asking)
+		w.Header().Set("Connection", "close") // only those who are let in may stay: nobody is who asks for what is not served
 		next.ServeHTTP(w, r)
 	})
 }
@@ -74,9 +78,15 @@ func finished(next http.Handler) http.Handler {
 // public lets everybody in.
 func public(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		moveOn(r.Context(), answering)
+		letIn(w, r)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// letIn is called before a request is answered to which its peer has a right.
+func letIn(w http.ResponseWriter, r *http.Request) {
+	moveOn(r.Context(), answering)
+	w.Header().Del("Connection")
 }
 
 // connKey finds a request's connection in its context.

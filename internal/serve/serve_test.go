@@ -206,6 +206,27 @@ func TestWhatARequestMayHave(t *testing.T) {
 	})
 }
 
+// TestNoBodyIsWaitedFor: a request with a body that does not come is answered, and over, at once.
+func TestNoBodyIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	b := bounds{connections: 8, perAddress: 8, head: 4 << 10, asking: time.Hour, answering: time.Hour}
+	s, _ := serveFor(t, b, false, public(answersOK()))
+	for name, header := range map[string]string{
+		"announced": "Content-Length: 1000", "in chunks": "Transfer-Encoding: chunked", "if it is wanted": "Content-Length: 1000\r\nExpect: 100-continue",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := s.dial(t)
+			if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\n"+header+"\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			if answer, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 413") {
+				t.Errorf("answer %q, then %v", answer, err)
+			}
+		})
+	}
+}
+
 // TestAForgedTokenHoldsNoPlace: a connection whose token waits for a review gives way, and so do its review and its goroutine.
 func TestAForgedTokenHoldsNoPlace(t *testing.T) {
 	t.Parallel()
