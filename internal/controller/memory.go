@@ -80,17 +80,21 @@ func (m Memory) Observe(s Snapshot, now time.Time) Memory {
 				continue // nothing is pulled
 			}
 			key := pullKey{node.Name, order.Name}
-			seen := m.progressOf(key, order, status, now)
-			if seen.repair || order.Action == v1alpha1.ActionPull {
-				next.progress[key] = seen
-			}
-			if seen.repair {
-				of := revisionKey{order.Name, order.Revision}
-				next.lost[of] = append(next.lost[of], node.Name)
-			}
+			next.note(key, order, m.progressOf(key, order, status, now))
 		}
 	}
 	return next
+}
+
+// note remembers the progress of an order that is not carried out.
+func (m Memory) note(key pullKey, order *v1alpha1.AssignedImage, seen progress) {
+	if seen.repair || order.Action == v1alpha1.ActionPull {
+		m.progress[key] = seen
+	}
+	if seen.repair {
+		of := revisionKey{order.Name, order.Revision}
+		m.lost[of] = append(m.lost[of], key.node)
+	}
 }
 
 func (m Memory) observeYoung(images []*v1alpha1.CloudImage, now time.Time) map[string]time.Time {
