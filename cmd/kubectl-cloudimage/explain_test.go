@@ -64,7 +64,8 @@ func TestStatus(t *testing.T) {
 		{ObjectMeta: metav1.ObjectMeta{Name: "f"}},
 	}
 	caches[len(caches)-2].Status.Images = append(caches[len(caches)-2].Status.Images,
-		v1alpha1.ImageStatus{Name: "fedora", State: v1alpha1.StatePulling}, v1alpha1.ImageStatus{Name: "ubuntu", State: v1alpha1.StatePulling})
+		v1alpha1.ImageStatus{Name: "fedora", State: v1alpha1.StatePulling, SizeBytes: mib}, v1alpha1.ImageStatus{Name: "ubuntu", State: v1alpha1.StatePulling, BytesCompleted: 1},
+		v1alpha1.ImageStatus{Name: "silent", State: v1alpha1.StatePulling})
 	var out bytes.Buffer
 	if err := writeImage(&out, image(nil), rowsOf(image(nil), caches, now), false); err != nil {
 		t.Fatal(err)
@@ -125,6 +126,22 @@ Agents that are away besides these: 2. Their nodes are shown as they last report
 	}
 }
 
+// TestStatusOfNodesWithoutATurn: nobody is told to wait for a turn that does not come.
+func TestStatusOfNodesWithoutATurn(t *testing.T) {
+	t.Parallel()
+	for want, change := range map[string]func(*v1alpha1.CloudImage){
+		"its turn comes when another node is done":   nil,
+		"spec.suspend is true, so nothing is pulled": func(i *v1alpha1.CloudImage) { i.Spec.Suspend = true },
+		"the rollout has stopped": func(i *v1alpha1.CloudImage) {
+			condition(i, v1alpha1.ConditionStalled, metav1.ConditionTrue, "NotFound")
+		},
+	} {
+		if got := rowsOf(image(change), []v1alpha1.NodeImageCache{node("b", v1alpha1.ActionHold, v1alpha1.ImageStatus{})}, now)[0].why(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestReadyNodesAreCut(t *testing.T) {
 	t.Parallel()
 	rows := make([]row, readyShown+5)
@@ -177,10 +194,11 @@ func TestExplain(t *testing.T) {
 		{"begins", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Pending"}), "waits for other pulls of the node"},
 		{"waits for others", nil, plain, func() *v1alpha1.NodeImageCache {
 			c := assigned("Pull", v1alpha1.ImageStatus{State: "Pending"})
-			c.Status.Images = append(c.Status.Images, v1alpha1.ImageStatus{Name: "fedora", State: v1alpha1.StatePulling}, v1alpha1.ImageStatus{Name: "ubuntu", State: v1alpha1.StateReady})
+			c.Status.Images = append(c.Status.Images, v1alpha1.ImageStatus{Name: "fedora", State: v1alpha1.StatePulling, SizeBytes: mib}, v1alpha1.ImageStatus{Name: "ubuntu", State: v1alpha1.StateReady})
 			return c
 		}(), "waits for other pulls of the node to end, of fedora."},
-		{"waits for a slot", nil, plain, assigned("Hold", v1alpha1.ImageStatus{}), "2 nodes pull now, and spec.rollout.maxConcurrentNodes is 10"},
+		{"waits for a slot", func(i *v1alpha1.CloudImage) { i.Status.Digest = "sha256:ab" }, plain, assigned("Hold", v1alpha1.ImageStatus{}), "nodes that pull now: 2; spec.rollout.maxConcurrentNodes is 10"},
+		{"waits for the digest", nil, plain, assigned("Hold", v1alpha1.ImageStatus{}), "the spec gives no digest, so that one node pulls first and finds it"},
 		{"suspended", func(i *v1alpha1.CloudImage) { i.Spec.Suspend = true }, plain, assigned("Hold", v1alpha1.ImageStatus{}), "spec.suspend is true"},
 		{"stopped", func(i *v1alpha1.CloudImage) {
 			i.Status.Conditions = append(i.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue})

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+
 	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
 )
 
@@ -40,6 +42,8 @@ type row struct {
 	silent   bool // nothing is known of the object yet: the server has not answered the pull that runs
 	// others are the images that the node pulls now.
 	others []string
+	// halted is why no turn comes at all; empty if one does.
+	halted string
 }
 
 // rowsOf are the nodes that an image was assigned to, those that need attention first.
@@ -63,7 +67,7 @@ func sortRows(rows []row) {
 // rowOf is false when the node has nothing to do with the image.
 func rowOf(image *v1alpha1.CloudImage, cache *v1alpha1.NodeImageCache, now time.Time) (row, bool) {
 	order, report := find(cache, image.Name)
-	r := row{node: cache.Name, size: max(0, image.Status.SizeBytes)}
+	r := row{node: cache.Name, size: max(0, image.Status.SizeBytes), halted: haltedBy(image)}
 	switch {
 	case order == nil:
 		return row{}, false
@@ -81,14 +85,32 @@ func rowOf(image *v1alpha1.CloudImage, cache *v1alpha1.NodeImageCache, now time.
 	return r, true
 }
 
-// pulledBy are the names of the images that a node pulls.
+// haltedBy is why an image gives no node a turn; empty if it does.
+func haltedBy(image *v1alpha1.CloudImage) string {
+	switch {
+	case image.Spec.Suspend:
+		return "spec.suspend is true, so nothing is pulled"
+	case meta.IsStatusConditionTrue(image.Status.Conditions, v1alpha1.ConditionStalled):
+		return "the rollout has stopped"
+	}
+	return ""
+}
+
+// pulledBy are the names of the images that a node pulls, and that others wait for.
 func pulledBy(cache *v1alpha1.NodeImageCache) (names []string) {
 	for i := range cache.Status.Images {
-		if report := &cache.Status.Images[i]; report.State == v1alpha1.StatePulling {
+		if report := &cache.Status.Images[i]; pulls(report) && !silent(report) {
 			names = append(names, report.Name)
 		}
 	}
 	return names
+}
+
+func pulls(report *v1alpha1.ImageStatus) bool { return report.State == v1alpha1.StatePulling }
+
+// silent tells of a pull that runs whether its server has not answered yet: others go on in its place.
+func silent(report *v1alpha1.ImageStatus) bool {
+	return report.SizeBytes == 0 && report.BytesCompleted == 0
 }
 
 // awayIn is what an image says of a node whose agent is away, if it names the node.
@@ -129,7 +151,7 @@ func (r *row) take(order *v1alpha1.AssignedImage, report *v1alpha1.ImageStatus, 
 		r.state, r.done, r.rate = stateReady, r.size, report.AverageBytesPerSecond
 	case v1alpha1.StatePulling:
 		r.state, r.done = statePulling, r.within(report.BytesCompleted)
-		r.silent = report.SizeBytes == 0 && report.BytesCompleted == 0
+		r.silent = silent(report)
 		if report.StartTime != nil {
 			if seconds := now.Sub(report.StartTime.Time).Seconds(); seconds >= 1 {
 				r.rate = int64(float64(max(0, r.done-r.resumed)) / seconds)

@@ -164,7 +164,7 @@ func (r row) why() string {
 	}
 	switch {
 	case text == "" && r.state == stateWaiting:
-		text = "its turn comes when another node is done"
+		text = cmp.Or(r.halted, "its turn comes when another node is done")
 	case text == "" && r.state == statePending && len(r.others) > 0:
 		text = "its turn comes when the node has pulled " + strings.Join(r.others, " or ")
 	case text == "" && r.state == statePulling && r.silent:

@@ -66,13 +66,13 @@ func watch(ctx context.Context, config *rest.Config, scheme *runtime.Scheme, nam
 	return draw(ctx, w, changed, func(picture io.Writer) error { return paint(ctx, informers, names, all, picture) })
 }
 
-// keepOnly drops the other images of a node, which may be hundreds.
+// keepOnly drops the other images of a node, which may be hundreds, but for those that it pulls and this one may wait for.
 func keepOnly(image string) toolscache.TransformFunc {
 	return func(object any) (any, error) {
 		if c, ok := object.(*v1alpha1.NodeImageCache); ok {
 			c.ManagedFields = nil
 			c.Spec.Images = slices.DeleteFunc(c.Spec.Images, func(a v1alpha1.AssignedImage) bool { return a.Name != image })
-			c.Status.Images = slices.DeleteFunc(c.Status.Images, func(s v1alpha1.ImageStatus) bool { return s.Name != image })
+			c.Status.Images = slices.DeleteFunc(c.Status.Images, func(s v1alpha1.ImageStatus) bool { return s.Name != image && !pulls(&s) })
 		}
 		return object, nil
 	}

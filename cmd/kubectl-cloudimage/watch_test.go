@@ -73,3 +73,22 @@ edited   [####................] 1 of 5   -      the manager has not looked at it
 		t.Error(diff)
 	}
 }
+
+// TestWatchSaysWhatANodeWaitsFor as status does: what an informer leaves out of an object is not missed.
+func TestWatchSaysWhatANodeWaitsFor(t *testing.T) {
+	t.Parallel()
+	waiting := node("a", v1alpha1.ActionPull, v1alpha1.ImageStatus{State: v1alpha1.StatePending})
+	waiting.Spec.Images = append(waiting.Spec.Images, v1alpha1.AssignedImage{Name: "fedora"}, v1alpha1.AssignedImage{Name: "ubuntu"})
+	waiting.Status.Images = append(waiting.Status.Images,
+		v1alpha1.ImageStatus{Name: "fedora", State: v1alpha1.StatePulling, SizeBytes: mib}, v1alpha1.ImageStatus{Name: "ubuntu", State: v1alpha1.StateReady})
+	want := rowsOf(image(nil), []v1alpha1.NodeImageCache{*waiting.DeepCopy()}, now)
+	object, err := keepOnly("debian")(&waiting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := object.(*v1alpha1.NodeImageCache)
+	got := rowsOf(image(nil), []v1alpha1.NodeImageCache{*kept}, now)
+	if len(kept.Spec.Images) != 1 || len(kept.Status.Images) != 2 || got[0].why() == "" || got[0].why() != want[0].why() {
+		t.Errorf("%q of %+v, and without a watch %q", got[0].why(), kept.Status.Images, want[0].why())
+	}
+}

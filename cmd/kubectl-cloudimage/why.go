@@ -157,11 +157,13 @@ func (f facts) waiting(r row) string {
 	case r.reason != "":
 		return r.why()
 	case f.image.Spec.Suspend:
-		return "spec.suspend is true, so nothing is pulled."
-	case meta.IsStatusConditionTrue(f.image.Status.Conditions, v1alpha1.ConditionStalled):
+		return r.halted + "."
+	case r.halted != "":
 		return "The rollout has stopped. " + summary(f.image)
+	case f.image.Spec.Digest == "" && f.image.Status.Digest == "":
+		return "It waits for its turn: the spec gives no digest, so that one node pulls first and finds it."
 	}
-	return fmt.Sprintf("It waits for its turn: %d nodes pull now, and spec.rollout.maxConcurrentNodes is %s.",
+	return fmt.Sprintf("It waits for its turn: nodes that pull now: %d; spec.rollout.maxConcurrentNodes is %s.",
 		max(0, f.image.Status.Nodes.Pulling), f.image.Spec.Rollout.MaxConcurrentNodes)
 }
 

@@ -47,10 +47,10 @@ func (l *Labeler) Reconcile(ctx context.Context, request reconcile.Request) (rec
 	if err != nil || len(changes) == 0 || !node.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, err
 	}
-	result := reconcile.Result{}
-	changes, next := l.flipsOf(node.Name).held(changes, node.Labels, l.Now())
+	result, now := reconcile.Result{}, l.Now()
+	changes, next := l.flipsOf(node.Name).held(changes, node.Labels, now)
 	if !next.IsZero() {
-		result.RequeueAfter = next.Sub(l.Now())
+		result.RequeueAfter = next.Sub(now) // above 0: nothing else may look again
 		log.FromContext(ctx).Info("a label is held back: it comes and goes, because a nodeSelector undoes itself through the labels of images",
 			"node", node.Name, "until", next)
 	}
@@ -92,6 +92,9 @@ func (l *Labeler) changes(ctx context.Context, node *metav1.PartialObjectMetadat
 		return nil, nil, fmt.Errorf("list cloud images: %w", err)
 	}
 	changes := labelChanges(node.Labels, wantedLabels(node.Labels, string(node.UID), cache, images.Items))
+	if len(changes) == 0 { // as nearly always
+		return nil, nil, nil
+	}
 	return changes, unselected(node.Labels, images.Items), nil
 }
 

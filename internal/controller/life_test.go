@@ -235,3 +235,29 @@ func TestAdoptionOfALostDigest(t *testing.T) {
 		}
 	}
 }
+
+// TestSuspendForgetsNoFailure: an image whose rollout was stopped by what its bytes are is not tried on other nodes because it was suspended.
+func TestSuspendForgetsNoFailure(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 30)
+	image := w.apply("debian", nil)
+	w.settle()
+	for _, node := range w.granted("debian") {
+		w.report(node, "debian", failed(v1alpha1.ReasonDigestMismatch))
+	}
+	w.settle()
+	stopped := readyOf(&image.Status)
+	for _, suspend := range []bool{true, false} {
+		image.Spec.Suspend = suspend
+		image.Generation++
+		w.settle()
+	}
+	for _, node := range w.granted("debian") {
+		if statusIn(w.s.Caches[node], "debian") == nil {
+			t.Errorf("%s is to pull", node)
+		}
+	}
+	if again := readyOf(&image.Status); again.Reason != stopped.Reason || again.Message != stopped.Message {
+		t.Errorf("the image was %+v, and after the pause is %+v", stopped, again)
+	}
+}

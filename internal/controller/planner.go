@@ -45,6 +45,7 @@ type Planner struct {
 	memory   Memory
 	written  *assumed
 	statuses pace
+	pruned   pruned
 	failures failureEvents
 	// writtenTo is the node whose orders a pass wrote last before its time was up;
 	// empty if it wrote all.
@@ -226,7 +227,7 @@ func (p *Planner) writeStatuses(ctx context.Context, plan *Plan, s Snapshot) (la
 	group := errgroup.Group{}
 	group.SetLimit(writers)
 	write := func(image *v1alpha1.CloudImage, status v1alpha1.CloudImageStatus) {
-		if equality.Semantic.DeepEqual(image.Status, status) {
+		if equality.Semantic.DeepEqual(image.Status, status) || p.pruned.is(image, &status) {
 			return
 		}
 		if due := p.statuses.due(image, &status, now); due.After(now) {
@@ -252,6 +253,7 @@ func (p *Planner) writeStatuses(ctx context.Context, plan *Plan, s Snapshot) (la
 		}
 	}
 	_ = group.Wait() // as above
+	p.pruned.keep(s.Images)
 	return later, p.joinWriteErrors(failures)
 }
 
@@ -265,6 +267,7 @@ func (p *Planner) writeStatus(ctx context.Context, image *v1alpha1.CloudImage, s
 		}
 		return fmt.Errorf("status of cloud image %s: %w", image.Name, err)
 	}
+	p.pruned.wrote(image, updated, &status)
 	for _, t := range transitions(&image.Status, &status) {
 		if t.node != "" && !p.failures.tell(image.UID, t.node, p.Now()) {
 			continue

@@ -41,6 +41,7 @@ func rollOut(v *imageView, m Memory, busy slotsByNode, now time.Time) rollout {
 	r := rollout{pull: map[string]bool{}, retry: map[string]int32{}, tally: m.tallyOf(v, now)}
 	r.broken, r.unhealable = brokenBy(v, r.tally.forgiven)
 	if v.image.Spec.Suspend || v.selector != nil {
+		r.keepFailed(v)
 		return r
 	}
 	for i := range v.nodes {
@@ -84,6 +85,16 @@ func rollOut(v *imageView, m Memory, busy slotsByNode, now time.Time) rollout {
 		}
 	}
 	return r
+}
+
+// keepFailed leaves the action Pull, under which it pulls nothing, with a node that
+// failed for good: what stopped the rollout is known by it once the image is resumed.
+func (r *rollout) keepFailed(v *imageView) {
+	for i := range v.nodes {
+		if n := &v.nodes[i]; n.granted() && n.dormant {
+			r.pull[n.node.Name] = true
+		}
+	}
 }
 
 // goOn lets nodes that pull another revision use their slots for this one. Those

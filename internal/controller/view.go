@@ -12,7 +12,7 @@ import (
 )
 
 // nodeState is what one node counts as in an image's status.
-type nodeState int
+type nodeState uint8
 
 const (
 	nodePending nodeState = iota
@@ -81,6 +81,9 @@ func viewImage(image *v1alpha1.CloudImage, s Snapshot, m Memory, now time.Time) 
 	if err != nil {
 		v.selector = err
 		return v
+	}
+	if selector.Empty() {
+		v.nodes = make([]nodeView, 0, len(s.Nodes))
 	}
 	for i := range s.Nodes {
 		node := &s.Nodes[i]

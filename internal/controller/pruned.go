@@ -1,0 +1,62 @@
+package controller
+
+import (
+	"sync"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/cloudimage-dev/cloudimage-operator/api/v1alpha1"
+)
+
+// pruned remembers the statuses whose write changed nothing. A CRD that was not
+// upgraded with the manager drops the fields that it does not know: such a status
+// never reads as it was written, and each pass would write it again. The zero value
+// remembers nothing.
+type pruned struct {
+	mu      sync.Mutex
+	byImage map[types.UID]prunedStatus
+}
+
+type prunedStatus struct {
+	version string // the object's resourceVersion, before and after the write
+	status  v1alpha1.CloudImageStatus
+}
+
+// is tells whether a status was written to an image as it is now, in vain.
+func (p *pruned) is(image *v1alpha1.CloudImage, status *v1alpha1.CloudImageStatus) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last, found := p.byImage[image.UID]
+	return found && last.version == image.ResourceVersion && equality.Semantic.DeepEqual(&last.status, status)
+}
+
+// wrote compares an image with what a write of its status made of it.
+func (p *pruned) wrote(before, after *v1alpha1.CloudImage, status *v1alpha1.CloudImageStatus) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if before.ResourceVersion != after.ResourceVersion {
+		delete(p.byImage, before.UID)
+		return
+	}
+	if p.byImage == nil {
+		p.byImage = map[types.UID]prunedStatus{}
+	}
+	p.byImage[before.UID] = prunedStatus{before.ResourceVersion, *status}
+}
+
+// keep forgets the images that are gone.
+func (p *pruned) keep(images []*v1alpha1.CloudImage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.byImage) == 0 {
+		return
+	}
+	kept := make(map[types.UID]prunedStatus, len(p.byImage))
+	for _, image := range images {
+		if last, found := p.byImage[image.UID]; found {
+			kept[image.UID] = last
+		}
+	}
+	p.byImage = kept
+}
