@@ -19,11 +19,12 @@ func (e *refusalError) Unwrap() error { return e.err }
 
 // aboutRequest reports whether an answer that is no range of the object o may be
 // about the request, and not about the object, who asks, or the server's state.
-func aboutRequest(r *response, o object) bool {
+func aboutRequest(r *response, o object, digest bool) bool {
 	switch status := r.reply.status; status {
-	case http.StatusOK:
-		return otherThan(r.reply, o)
-	case http.StatusPartialContent, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
+	case http.StatusOK, http.StatusPartialContent:
+		coded := checkEncoding(r.reply.header, digest) != nil // on its way, after others came plain
+		return coded || status == http.StatusOK && otherThan(r.reply, o)
+	case http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
 		return false // of the object
 	case http.StatusUnauthorized, http.StatusProxyAuthRequired:
 		return false // what was rejected is not shown again
