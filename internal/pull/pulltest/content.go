@@ -7,14 +7,45 @@ import (
 	"encoding/hex"
 	"io"
 	"math/rand/v2"
+	"sync"
+	"weak"
 )
 
 // Bytes wraps bytes as an object.
 func Bytes(p []byte) Content { return bytes.NewReader(p) }
 
 // Random returns an object of size random bytes, always the same for a seed. It
-// passes for a raw disk.
-func Random(seed uint64, size int) Content { return Bytes(RandomBytes(seed, size)) }
+// passes for a raw disk. Tests that run at the same time share its memory: hundreds of
+// objects of some 40 MiB would be gigabytes.
+func Random(seed uint64, size int) Content {
+	key := randomKey{seed, size}
+	shared.Lock()
+	defer shared.Unlock()
+	if known := shared.objects[key].Value(); known != nil {
+		return known
+	}
+	object := &random{Reader: bytes.NewReader(RandomBytes(seed, size))}
+	object.digest = sync.OnceValue(func() string { return digestOf(object.Reader) })
+	shared.objects[key] = weak.Make(object)
+	return object
+}
+
+type randomKey struct {
+	seed uint64
+	size int
+}
+
+// random is an object whose digest is computed once.
+type random struct {
+	*bytes.Reader
+	digest func() string
+}
+
+// shared are the objects that some test still uses.
+var shared = struct {
+	sync.Mutex
+	objects map[randomKey]weak.Pointer[random]
+}{objects: map[randomKey]weak.Pointer[random]{}}
 
 // RandomBytes returns the bytes of Random.
 func RandomBytes(seed uint64, size int) []byte {
@@ -49,6 +80,13 @@ func Qcow2(seed uint64, size int, virtual uint64) []byte {
 
 // Digest returns the digest of an object, "sha256:<hex>".
 func Digest(c Content) string {
+	if known, ok := c.(*random); ok {
+		return known.digest()
+	}
+	return digestOf(c)
+}
+
+func digestOf(c Content) string {
 	h := sha256.New()
 	if _, err := io.Copy(h, io.NewSectionReader(c, 0, c.Size())); err != nil {
 		panic(err) // content in memory cannot fail to be read
