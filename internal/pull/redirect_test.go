@@ -165,7 +165,7 @@ func TestExpiredRedirect(t *testing.T) {
 		{"for good", func(signature, request int) bool { return signature > 0 || request > 0 }, map[int]Reason{
 			http.StatusBadRequest: Forbidden, http.StatusUnauthorized: Forbidden, http.StatusForbidden: Forbidden,
 			http.StatusNotFound: NotFound, http.StatusGone: NotFound,
-		}, 1 + startConnections + maxRefusals},
+		}, 1 + 4*startConnections + maxRefusals}, // those on their way may be refused again after what others brought
 	}
 	for _, tt := range tests {
 		for _, status := range []int{400, 401, 403, 404, 410} {
