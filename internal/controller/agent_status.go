@@ -90,16 +90,7 @@ func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.Assi
 	}
 	behind := observed(&written) != observed(&next)
 	for _, s := range []*v1alpha1.NodeImageCacheStatus{&written, &next} {
-		s.Storage.AvailableBytes, s.Storage.CapacityBytes = 0, 0
-		if !removes {
-			s.ObservedGeneration = 0
-		}
-		for i := range s.Images {
-			s.Images[i].Encryption = "" // an older CRD drops it, and it changes only along with the rest
-		}
-		for i := range s.Conditions {
-			s.Conditions[i].ObservedGeneration = 0
-		}
+		clearIdle(s, removes)
 	}
 	if equality.Semantic.DeepEqual(written, next) {
 		if behind {
@@ -120,6 +111,21 @@ func worthOf(written, next v1alpha1.NodeImageCacheStatus, orders []v1alpha1.Assi
 		return worthLater
 	}
 	return worthNow
+}
+
+// clearIdle clears what by itself is no reason to write, and the generation unless
+// the manager waits for it.
+func clearIdle(s *v1alpha1.NodeImageCacheStatus, removes bool) {
+	s.Storage.AvailableBytes, s.Storage.CapacityBytes = 0, 0
+	if !removes {
+		s.ObservedGeneration = 0
+	}
+	for i := range s.Images {
+		s.Images[i].Encryption = "" // an older CRD drops it, and it changes only along with the rest
+	}
+	for i := range s.Conditions {
+		s.Conditions[i].ObservedGeneration = 0
+	}
 }
 
 // observed are the generations that a status and its condition speak of.
