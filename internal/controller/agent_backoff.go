@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"time"
 )
 
@@ -31,5 +32,17 @@ func backoff(class reasonClass, attempts int32, least time.Duration, random floa
 			span = min(retryCap, 2*retryBase<<max(0, shift))
 		}
 		return min(retryCap, least) + time.Duration(float64(span)*random), true
+	}
+}
+
+// sleep waits, and tells whether the whole time passed before the context ended.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

@@ -75,3 +75,13 @@ func (t *Turn) release() {
 		<-t.places
 	}
 }
+
+// acquire takes a token, and tells whether it could before the context ended.
+func acquire(ctx context.Context, tokens chan<- struct{}) bool {
+	select {
+	case tokens <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

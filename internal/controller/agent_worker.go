@@ -277,25 +277,3 @@ func forgetBytes(s *v1alpha1.ImageStatus) {
 	s.Digest, s.SizeBytes, s.Format, s.VirtualSizeBytes, s.Encryption = "", 0, "", 0, ""
 	s.BytesCompleted, s.BytesHashed, s.AverageBytesPerSecond, s.ResumedBytes, s.CompletionTime = 0, 0, 0, 0, nil
 }
-
-// acquire takes a token, and tells whether it could before the context ended.
-func acquire(ctx context.Context, tokens chan<- struct{}) bool {
-	select {
-	case tokens <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// sleep waits, and tells whether the whole time passed before the context ended.
-func sleep(ctx context.Context, pause time.Duration) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

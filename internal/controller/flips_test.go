@@ -146,3 +146,27 @@ func obey(w *world, node string) {
 		w.report(node, cache.Spec.Images[i].Name, ready(digestA))
 	}
 }
+
+// TestALabelIsLookedAtAgain however long the look at it takes: after a pause that has passed meanwhile, nothing else may come.
+func TestALabelIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.apply("debian", nil)
+	w.pass()
+	obey(w, "node-000")
+	w.pass()
+	server := &labelledNode{cache: w.s.Caches["node-000"]}
+	server.node.Name, server.node.UID, server.node.Labels = "node-000", "uid-000", map[string]string{}
+	for _, image := range w.s.Images {
+		server.images = append(server.images, *image)
+	}
+	now := w.now
+	labeler := &Labeler{
+		Client: server, Now: func() time.Time { now = now.Add(firstHeldBack); return now },
+		flipped: map[string]flips{"node-000": {v1alpha1.NodeLabelPrefix + "debian": {2, now.Add(firstHeldBack / 2)}}},
+	}
+	result, err := labeler.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKey{Name: "node-000"}})
+	if err != nil || result.RequeueAfter <= 0 || len(server.patches) != 0 {
+		t.Errorf("the next look is after %s (%v), after the patches %v", result.RequeueAfter, err, server.patches)
+	}
+}
