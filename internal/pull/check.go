@@ -10,7 +10,7 @@ import (
 
 // ErrReplaced is returned by Check when the store's path leads to another
 // directory than the one that was opened, or when its parts were taken away. The
-// store must be opened anew.
+// store must be opened again.
 var ErrReplaced = errors.New("the store's directory was wiped or replaced")
 
 // Check looks whether the store is still there and can be written. It reads no

@@ -63,7 +63,7 @@ func certificateText(err error) string {
 		}
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "'s certificate cannot be verified: have it issued anew, with a current algorithm"
+		return "'s certificate cannot be verified: have it issued again, with a current algorithm"
 	}
 	return ""
 }
