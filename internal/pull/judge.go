@@ -16,7 +16,8 @@ const (
 )
 
 // judgeFirst decides what the answer to the first request, which asked for the
-// range asked, leads to. The span is what the body holds.
+// range asked, leads to. The span is what the body holds. Of openAgain there is no
+// more than the size of the object, if the answer says it.
 func judgeFirst(r reply, asked span, t terms) (opening, object, span, error) {
 	a, p, err := prove(r, askFirst, asked, object{}, t)
 	if err != nil {
@@ -33,7 +34,7 @@ func judgeFirst(r reply, asked span, t terms) (opening, object, span, error) {
 		return 0, object{}, span{}, tooLarge(a.given.total, t.maxSize)
 	}
 	if p != takeRange {
-		return openAgain, object{}, span{}, a.err(p)
+		return openAgain, object{total: a.given.total}, span{}, a.err(p)
 	}
 	o := object{total: a.given.total, validator: validatorOf(r.header)}
 	if o.validator.strong() || t.digest {
@@ -44,11 +45,13 @@ func judgeFirst(r reply, asked span, t terms) (opening, object, span, error) {
 	if a.given.span == (span{0, o.total}) {
 		return openStream, o, a.given.span, nil
 	}
-	return openAgain, object{}, span{}, nil
+	return openAgain, object{total: o.total}, span{}, nil
 }
 
-// judgeWhole decides about the answer to a request for the whole object.
-func judgeWhole(r reply, t terms) (object, error) {
+// judgeWhole decides about the answer to a request for the whole object. said is its
+// size by an answer to a range before, or not positive: a cache that keeps parts
+// under the object's name sends one as the whole. Without a digest it has to be right.
+func judgeWhole(r reply, said int64, t terms) (object, error) {
 	a, p, err := prove(r, askWhole, span{0, math.MaxInt64}, object{}, t)
 	if err == nil {
 		err = a.err(p)
@@ -56,7 +59,15 @@ func judgeWhole(r reply, t terms) (object, error) {
 	if err != nil {
 		return object{}, err
 	}
-	return a.whole(askWhole)
+	o, err := a.whole(askWhole)
+	switch {
+	case err != nil || t.digest || said <= 0 || o.total == said:
+	case o.total < 0:
+		o.total = said
+	default:
+		err = fail(SourceChanged, "the server says that the object has %d bytes, and then answers a request for all of it with %d: have it serve the object as a whole, or give the object's digest", said, o.total)
+	}
+	return o, err
 }
 
 // judgeLater decides about the answer to a later request for the range asked.

@@ -122,6 +122,7 @@ func (p *run) request(ctx context.Context, stream bool, left *leftover) (*opened
 		if err != nil {
 			return nil, err
 		}
+		p.said = object.total
 		return p.requestWhole(ctx, left)
 	}
 	return &opened{how: how, object: object, body: body, response: r}, nil
@@ -152,7 +153,7 @@ func (p *run) requestWhole(ctx context.Context, left *leftover) (*opened, error)
 	if err != nil {
 		return nil, err
 	}
-	object, err := judgeWhole(r.reply, p.terms())
+	object, err := judgeWhole(r.reply, p.said, p.terms())
 	if err != nil {
 		r.drain()
 		return nil, err

@@ -86,6 +86,7 @@ type run struct {
 	begun   bool                     // the first request was answered with the object
 	current atomic.Pointer[transfer] // nil before the first
 	plain   bool                     // only answers to requests without Range are of use
+	said    int64                    // size of the object by the last answer to a range that was of no use otherwise
 	ended   string                   // the wrong digest of the last answer that may have been cut
 	mixed   mixed
 }

@@ -19,18 +19,26 @@ func (e *refusalError) Unwrap() error { return e.err }
 
 // aboutRequest reports whether an answer that is no range of the object o may be
 // about the request, and not about the object, who asks, or the server's state.
-func aboutRequest(r *response, o object) bool {
+func aboutRequest(r *response, o object, digest bool) bool {
 	switch status := r.reply.status; status {
-	case http.StatusOK:
-		return otherThan(r.reply, o)
-	case http.StatusPartialContent, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
+	case http.StatusOK, http.StatusPartialContent:
+		coded := checkEncoding(r.reply.header, digest) != nil // on its way, after others came plain
+		return coded || status == http.StatusOK && otherThan(r.reply, o)
+	case http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
 		return false // of the object
-	case http.StatusUnauthorized, http.StatusProxyAuthRequired:
-		return false // what was rejected is not shown again
-	case http.StatusForbidden:
-		return !r.at.credentials() // RFC 9110 §15.5.4: not again with the same ones
 	default:
-		return !retryable(refusal(status, r.reply.header, time.Time{}))
+		return !rejects(r) && !retryable(refusal(status, r.reply.header, time.Time{}))
+	}
+}
+
+// rejects reports whether an answer is about who asks: what was rejected is not shown
+// again (RFC 9110 §15.5.2, §15.5.4).
+func rejects(r *response) bool {
+	switch r.reply.status {
+	case http.StatusUnauthorized, http.StatusProxyAuthRequired:
+		return true
+	default:
+		return r.reply.status == http.StatusForbidden && r.at.credentials()
 	}
 }
 

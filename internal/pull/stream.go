@@ -45,7 +45,7 @@ func (t *transfer) followStream(ctx context.Context, r *response) error {
 // What could not be taken for an object at the start says here that it is another
 // one, so that the pull begins again and judges it as such.
 func (t *transfer) checkStream(r *response) error {
-	o, err := judgeWhole(r.reply, t.run.terms())
+	o, err := judgeWhole(r.reply, 0, t.run.terms())
 	switch {
 	case r.reply.length >= 0 && r.reply.length != t.object.total, o.total > 0 && o.total != t.object.total:
 	case o.unframed && reasonOf(err) == InvalidSource:

@@ -161,7 +161,7 @@ func (t *transfer) judge(r *response, asked span) (span, error) {
 	if r.at.redirected && r.reply.status == http.StatusBadRequest {
 		err = failWith(Forbidden, err, "the URL that the server redirects to is refused")
 	}
-	if aboutRequest(r, t.object) {
+	if aboutRequest(r, t.object, t.run.job.digest != "") {
 		err = &refusalError{err}
 	}
 	return body, err
