@@ -50,6 +50,10 @@ func TestUpgrade(t *testing.T) {
 		u := upgrade{group: w.newGroup(t, "agents-first", 1)}
 		u.remove(t, "first", u.warm(t, "first"))
 	})
+	t.Run("stores", func(t *testing.T) {
+		t.Parallel()
+		upgradeStores(t, before)
+	})
 }
 
 // upgradeStepByStep upgrades in the order that Helm does: the API and the rights, the manager, the agents. After each step images
