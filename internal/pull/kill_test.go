@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cloudimage-dev/cloudimage-operator/internal/pull/pulltest"
 )
@@ -149,6 +150,7 @@ func pullAfterKill(t *testing.T, path string, r Request, object pulltest.Content
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
+	s.patience, s.suspicion = time.Minute, time.Minute // as openStore
 	result := mustPull(t, s, r)
 	switch {
 	case published && r.Digest != "":

@@ -259,6 +259,65 @@ func TestOneResolutionForAll(t *testing.T) {
 	}
 }
 
+// TestARejectionIsTheLastWord: once the original URL led to a rejection of who asks,
+// nobody shows up there again, nor where it led.
+func TestARejectionIsTheLastWord(t *testing.T) {
+	t.Parallel()
+	secret := http.Header{"Authorization": {"Bearer SECRET"}}
+	for name, tt := range map[string]struct {
+		status int
+		itself bool // the original URL rejects, and leads nowhere
+		header http.Header
+		last   bool
+	}{
+		"401":                             {http.StatusUnauthorized, false, nil, true},
+		"407":                             {http.StatusProxyAuthRequired, false, nil, true},
+		"401 of the original":             {http.StatusUnauthorized, true, secret, true},
+		"403 of the original, to a token": {http.StatusForbidden, true, secret, true},
+		"403 of the original":             {http.StatusForbidden, true, nil, false},
+		"403":                             {http.StatusForbidden, false, secret, false}, // which is not sent there
+		"404":                             {http.StatusNotFound, false, secret, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rejects := pulltest.After(1, pulltest.Status(tt.status))
+			target := pulltest.New(t, pulltest.Random(1, objectSize), rejects)
+			behaviours := be(pulltest.Redirect(http.StatusFound, func(*pulltest.Exchange) string { return target.URL }))
+			if tt.itself {
+				behaviours = append(behaviours, rejects)
+			}
+			front := pulltest.New(t, pulltest.Random(1, objectSize), behaviours...)
+			j, err := newJob(Request{URL: front.URL, Header: tt.header})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := newSource(j, nil)
+			defer s.close()
+			r, err := s.first(t.Context(), &span{0, probeSize})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.close()
+			ask := func() (requests int) {
+				t.Helper()
+				before := len(front.Log()) + len(target.Log())
+				r, err := s.again(t.Context(), span{probeSize, probeSize + 1}, validator{})
+				if !failed(r, err) {
+					t.Errorf("%+v, %v", r, err)
+				}
+				r.giveUp()
+				return len(front.Log()) + len(target.Log()) - before
+			}
+			if first := ask(); first < 2 {
+				t.Errorf("the original URL was not asked: %d requests", first)
+			}
+			if second := ask(); (second == 0) != tt.last {
+				t.Errorf("%d requests after that", second)
+			}
+		})
+	}
+}
+
 func TestUntrustedCertificate(t *testing.T) {
 	t.Parallel()
 	server := pulltest.NewTLS(t, pulltest.Random(1, 1<<20))

@@ -26,12 +26,19 @@ func aboutRequest(r *response, o object, digest bool) bool {
 		return coded || status == http.StatusOK && otherThan(r.reply, o)
 	case http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
 		return false // of the object
-	case http.StatusUnauthorized, http.StatusProxyAuthRequired:
-		return false // what was rejected is not shown again
-	case http.StatusForbidden:
-		return !r.at.credentials() // RFC 9110 §15.5.4: not again with the same ones
 	default:
-		return !retryable(refusal(status, r.reply.header, time.Time{}))
+		return !rejects(r) && !retryable(refusal(status, r.reply.header, time.Time{}))
+	}
+}
+
+// rejects reports whether an answer is about who asks: what was rejected is not shown
+// again (RFC 9110 §15.5.2, §15.5.4).
+func rejects(r *response) bool {
+	switch r.reply.status {
+	case http.StatusUnauthorized, http.StatusProxyAuthRequired:
+		return true
+	default:
+		return r.reply.status == http.StatusForbidden && r.at.credentials()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 )
 
 // again asks for a later span of the same representation. Where a redirect led to
@@ -12,9 +13,17 @@ import (
 func (s *source) again(ctx context.Context, asked span, v validator) (r *response, err error) {
 	for {
 		at := s.current()
+		if at.rejection != nil {
+			r.giveUp()
+			return nil, at.rejection
+		}
 		if !at.doubted {
 			r, _, err = s.get(ctx, at.at, &asked, v)
-			if !at.at.redirected || !failed(r, err) {
+			if !at.at.redirected {
+				s.heed(r)
+				return r, err
+			}
+			if !failed(r, err) {
 				return r, err
 			}
 		}
@@ -52,8 +61,19 @@ func (s *source) resolve(ctx context.Context, r *response, asked span, v validat
 	r, at, err := s.get(ctx, s.original(), &asked, v)
 	if ctx.Err() == nil {
 		s.settle(at, failed(r, err))
+		s.heed(r)
 	}
 	return r, err
+}
+
+// heed notes that an answer rejects who asks, which no other request is to try again.
+func (s *source) heed(r *response) {
+	if r == nil || !rejects(r) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rejection = refusal(r.reply.status, r.reply.header, time.Time{})
 }
 
 // failed reports whether an answer, or the lack of one, says nothing of the object:

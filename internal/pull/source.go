@@ -35,6 +35,8 @@ type resolution struct {
 	times   int  // that the original URL was asked
 	found   bool // the last time led to an answer about the object
 	doubted bool // at has failed since: the original is asked first
+
+	rejection error // the last word about who asks, or nil
 }
 
 func newSource(j *job, node *rate.Limiter) *source {
