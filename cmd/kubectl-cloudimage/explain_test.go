@@ -188,6 +188,7 @@ func TestExplain(t *testing.T) {
 		{"pulling", nil, plain, assigned("Pull", pulling(50*mib, 0)), "50 % at 5.0 MiB/s"},
 		{"failed", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Failed", Reason: "NotFound", Message: "404"}), "NotFound: 404\nkubectl cloudimage retry debian"},
 		{"waits for a server", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Failed", Reason: "SourceThrottled", Message: "503"}), "SourceThrottled: 503\nThe agent asks again by itself"},
+		{"waits for the world", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Failed", Reason: "CredentialsMissing", Message: "gone"}), "CredentialsMissing: gone\nIt goes on by itself"},
 		{"waits for an answer", nil, plain, assigned("Pull", pulling(0, 0)), "waits for the server's first answer"},
 		{"removing", nil, plain, assigned("Remove", v1alpha1.ImageStatus{}), "was told to drop it"},
 		{"unanswered", nil, plain, assigned("Pull", v1alpha1.ImageStatus{}), "has not answered"},
@@ -198,7 +199,7 @@ func TestExplain(t *testing.T) {
 			return c
 		}(), "waits for other pulls of the node to end, of fedora."},
 		{"waits for a slot", func(i *v1alpha1.CloudImage) { i.Status.Digest = "sha256:ab" }, plain, assigned("Hold", v1alpha1.ImageStatus{}), "nodes that pull now: 2; spec.rollout.maxConcurrentNodes is 10"},
-		{"waits for the digest", nil, plain, assigned("Hold", v1alpha1.ImageStatus{}), "the spec gives no digest, so that one node pulls first and finds it"},
+		{"waits for the digest", func(i *v1alpha1.CloudImage) { i.Spec.Digest, i.Status.Digest = "", "" }, plain, assigned("Hold", v1alpha1.ImageStatus{}), "one node pulls first"},
 		{"suspended", func(i *v1alpha1.CloudImage) { i.Spec.Suspend = true }, plain, assigned("Hold", v1alpha1.ImageStatus{}), "spec.suspend is true"},
 		{"stopped", func(i *v1alpha1.CloudImage) {
 			i.Status.Conditions = append(i.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue})

@@ -109,7 +109,10 @@ func (f facts) explainRow(r row) []string {
 		return []string{head, strings.TrimSpace(r.progress() + " at " + r.rateText() + " " + r.why())}
 	case stateFailed:
 		again := "kubectl cloudimage retry " + f.image.Name + " asks again, once the cause is gone."
-		if triedAgain(r.reason) {
+		switch {
+		case waitsForTheWorld(r.reason):
+			again = "It goes on by itself once the cause is gone: the agent looks about once a minute. kubectl cloudimage retry " + f.image.Name + " asks now."
+		case triedAgain(r.reason):
 			again = "The agent asks again by itself, at the latest ten minutes after the last time, and the node's other pulls go on meanwhile. " +
 				"kubectl cloudimage retry " + f.image.Name + " asks now."
 		}
@@ -147,6 +150,17 @@ func triedAgain(reason string) bool {
 	}
 }
 
+// waitsForTheWorld tells the failures after which an agent waits for somebody to
+// make room or to create what is missing.
+func waitsForTheWorld(reason string) bool {
+	switch reason {
+	case v1alpha1.ReasonInsufficientSpace, v1alpha1.ReasonCredentialsMissing, v1alpha1.ReasonCABundleMissing, v1alpha1.ReasonNodeImageLimit:
+		return true
+	default:
+		return false
+	}
+}
+
 func (f facts) lookAtThePod() string {
 	return "See whether its Pod is ready: kubectl get pods --all-namespaces --selector app.kubernetes.io/component=node-agent --field-selector spec.nodeName=" + f.name
 }
@@ -161,7 +175,7 @@ func (f facts) waiting(r row) string {
 	case r.halted != "":
 		return "The rollout has stopped. " + summary(f.image)
 	case f.image.Spec.Digest == "" && f.image.Status.Digest == "":
-		return "It waits for its turn: the spec gives no digest, so that one node pulls first and finds it."
+		return "It waits for the digest: the spec gives none, so one node pulls first, to find it. kubectl cloudimage status " + f.image.Name + " shows that node."
 	}
 	return fmt.Sprintf("It waits for its turn: nodes that pull now: %d; spec.rollout.maxConcurrentNodes is %s.",
 		max(0, f.image.Status.Nodes.Pulling), f.image.Spec.Rollout.MaxConcurrentNodes)

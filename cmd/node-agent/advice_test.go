@@ -48,8 +48,8 @@ func TestAnAuthorityIsNamedWhereThePullWasOrdered(t *testing.T) {
 		sources: &controller.Sources{Reader: bundleReader{t: t}, Namespace: "sources"},
 	}
 	for say, ref := range map[string]*v1alpha1.ObjectReference{
-		"into a ConfigMap in sources, under the key ca.crt, and name it in caBundleRef": nil,
-		"to the ConfigMap sources/ca that caBundleRef names":                            {Name: "ca"},
+		"name in caBundleRef a ConfigMap of sources with its certificate, under the key ca.crt": nil,
+		"to the ConfigMap sources/ca that caBundleRef names":                                    {Name: "ca"},
 	} {
 		_, err := n.Pull(t.Context(), v1alpha1.AssignedImage{Name: "debian", Source: v1alpha1.ImageSource{HTTP: &v1alpha1.HTTPSource{
 			URL: server.URL, CABundleRef: ref,

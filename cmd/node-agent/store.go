@@ -171,7 +171,7 @@ func (n *nodeStore) advise(from *v1alpha1.HTTPSource, err error) error {
 	case from.CABundleRef != nil:
 		return fmt.Errorf("%w: add the certificate of its authority to the ConfigMap %s/%s that caBundleRef names", err, n.sources.Namespace, from.CABundleRef.Name)
 	default:
-		return fmt.Errorf("%w: put the certificate of its authority into a ConfigMap in %s, under the key ca.crt, and name it in caBundleRef", err, n.sources.Namespace)
+		return fmt.Errorf("%w: name in caBundleRef a ConfigMap of %s with its certificate, under the key ca.crt", err, n.sources.Namespace)
 	}
 }
 

@@ -82,7 +82,7 @@ func adviceAfterTheEnd(reason string) string {
 	case v1alpha1.ReasonForbidden:
 		return "Check secretRef and its Secret; " + requestAgain
 	case v1alpha1.ReasonPolicyDenied:
-		return "Allow it by the Secret, the agents' flags or their proxy; " + requestAgain
+		return "Allow it by the Secret, flags or proxy; " + requestAgain
 	case v1alpha1.ReasonCredentialsChanged:
 		return "One node tries again within a minute, the others after its success."
 	case v1alpha1.ReasonInvalidSource:
@@ -90,7 +90,7 @@ func adviceAfterTheEnd(reason string) string {
 	case v1alpha1.ReasonTooLarge:
 		return "Check the URL, or raise spec.maxSize; an edit starts anew."
 	case v1alpha1.ReasonUnsupportedContent:
-		return "Check the URL. spec.format Raw takes a plain disk that looks like something else, and Opaque any bytes. An edit starts anew."
+		return "Check the URL, or set spec.format: Raw takes a plain disk, Opaque any bytes."
 	default:
 		return ""
 	}

@@ -136,3 +136,16 @@ func TestConditionsNameANodeAndTheNextStep(t *testing.T) {
 	w.settle()
 	says("node-001", adviceFor(v1alpha1.ReasonRemoving))
 }
+
+// TestWholeMessages: what the commonest mistakes are told fits beside the advice, to the last word that matters.
+func TestWholeMessages(t *testing.T) {
+	t.Parallel()
+	for reason, message := range map[string]string{
+		v1alpha1.ReasonPolicyDenied:       "Secret cloudimage-sources/debian does not name the host images.example.com in " + v1alpha1.AllowedHostsAnnotation,
+		v1alpha1.ReasonUnsupportedContent: "the object has 8388611 bytes, which is no multiple of 512, so that it is no raw disk: check that the URL names the image itself, unpacked",
+	} {
+		if got := advise(message, adviceFor(reason)); !strings.HasPrefix(got, message) || len(got) > maxMessage {
+			t.Errorf("%s: %q is cut", reason, got)
+		}
+	}
+}

@@ -111,7 +111,7 @@ func mayCarry(secret *corev1.Secret, rawURL string) error {
 			return nil
 		}
 	}
-	return sourceErrorf(v1alpha1.ReasonPolicyDenied, "Secret %s/%s does not name the host %s in its annotation %s%s",
+	return sourceErrorf(v1alpha1.ReasonPolicyDenied, "Secret %s/%s does not name the host %s in %s%s",
 		secret.Namespace, secret.Name, address.Host(), v1alpha1.AllowedHostsAnnotation, unreadable)
 }
 

@@ -131,6 +131,11 @@ func TestHostPattern(t *testing.T) {
 			}
 		})
 	}
+	for pattern, say := range map[string]string{"https://example.com": "it is a URL: write its host alone", "example.com:443": "it has a port: write the host alone"} {
+		if _, err := ParseHostPattern(pattern); err == nil || !strings.Contains(err.Error(), say) {
+			t.Errorf("ParseHostPattern(%q): %v, want %q", pattern, err, say)
+		}
+	}
 	for _, pattern := range []string{"", "*", "*.", "*.*.com", "a.*.com", "*.192.0.2.7", "*.[::1]", "*.::1", "example.com:443", "https://example.com", "a b"} {
 		if p, err := ParseHostPattern(pattern); err == nil {
 			t.Errorf("ParseHostPattern(%q) = %+v", pattern, p)

@@ -16,7 +16,12 @@ type HostPattern struct {
 func ParseHostPattern(text string) (HostPattern, error) {
 	name, below := strings.CutPrefix(text, "*.")
 	host, err := Host(name)
-	if err == nil && below && (isAddress(host) || strings.HasPrefix(name, "[")) {
+	switch {
+	case strings.Contains(name, "/"):
+		err = errors.New("it is a URL: write its host alone")
+	case strings.Count(name, ":") == 1:
+		err = errors.New("it has a port: write the host alone")
+	case err == nil && below && (isAddress(host) || strings.HasPrefix(name, "[")):
 		err = errors.New("an address has nothing below it")
 	}
 	if err != nil {
