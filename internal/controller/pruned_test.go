@@ -96,4 +96,6 @@ func TestAnOlderCRDIsNotWrittenToInEachPass(t *testing.T) {
 		t.Errorf("what was dropped before is said again, and the status is %+v", image.Status)
 	}
 	atRest("warm again")
+	w.now = w.now.Add(prunedFor)
+	atRest("an hour later")
 }
