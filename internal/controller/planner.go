@@ -227,7 +227,7 @@ func (p *Planner) writeStatuses(ctx context.Context, plan *Plan, s Snapshot) (la
 	group := errgroup.Group{}
 	group.SetLimit(writers)
 	write := func(image *v1alpha1.CloudImage, status v1alpha1.CloudImageStatus) {
-		if equality.Semantic.DeepEqual(image.Status, status) || p.pruned.is(image, &status) {
+		if equality.Semantic.DeepEqual(image.Status, status) || p.pruned.is(image, &status, now) {
 			return
 		}
 		if due := p.statuses.due(image, &status, now); due.After(now) {
@@ -267,7 +267,7 @@ func (p *Planner) writeStatus(ctx context.Context, image *v1alpha1.CloudImage, s
 		}
 		return fmt.Errorf("status of cloud image %s: %w", image.Name, err)
 	}
-	p.pruned.wrote(image, updated, &status)
+	p.pruned.wrote(image, updated, &status, p.Now())
 	for _, t := range transitions(&image.Status, &status) {
 		if t.node != "" && !p.failures.tell(image.UID, t.node, p.Now()) {
 			continue

@@ -96,4 +96,9 @@ func TestAnOlderCRDIsNotWrittenToInEachPass(t *testing.T) {
 		t.Errorf("what was dropped before is said again, and the status is %+v", image.Status)
 	}
 	atRest("warm again")
+	w.now = w.now.Add(prunedFor)
+	if n := pass(); n != 1 {
+		t.Errorf("%d writes after an hour, in which the CRD may have been upgraded", n)
+	}
+	atRest("an hour later")
 }
