@@ -38,9 +38,9 @@ e2e: ## install the chart on three real nodes made here, disturb and remove it, 
 	@go build -o bin/ ./test/e2e && exec bin/e2e
 
 .PHONY: bench-pull
-bench-pull: ## measure node-agent pull beside other tools, over an hour on an idle machine; SIZE=256MiB ROUNDS=2 SCENARIOS=S1,S3 or QUICK=1 for less
+bench-pull: ## measure node-agent pull beside other tools, over an hour on an idle machine; SIZE=256MiB ROUNDS=2 SCENARIOS=S1,S3 or QUICK=1 for less, BEFORE=FILE beside another build
 	@go -C test/bench/pull build -o $(CURDIR)/bin/bench-pull . && exec bin/bench-pull $(if $(QUICK),-quick) \
-		$(if $(SIZE),-size='$(SIZE)') $(if $(ROUNDS),-rounds='$(ROUNDS)') $(if $(SCENARIOS),-scenarios='$(SCENARIOS)') $(if $(TOOLS),-tools='$(TOOLS)') $(if $(OUT),-out='$(abspath $(OUT))')
+		$(if $(SIZE),-size='$(SIZE)') $(if $(ROUNDS),-rounds='$(ROUNDS)') $(if $(SCENARIOS),-scenarios='$(SCENARIOS)') $(if $(TOOLS),-tools='$(TOOLS)') $(if $(BEFORE),-before='$(abspath $(BEFORE))') $(if $(OUT),-out='$(abspath $(OUT))')
 
 .PHONY: bench-fleet
 bench-fleet: ## measure the control plane with 1,000 hollow agents, an hour; NODES=5000 IMAGES=10 PULL=5s DURATION=1m for another size

@@ -51,6 +51,13 @@ func pulling(done, resumed int64) v1alpha1.ImageStatus {
 	return v1alpha1.ImageStatus{State: v1alpha1.StatePulling, BytesCompleted: done, ResumedBytes: resumed, StartTime: &metav1.Time{Time: now.Add(-10 * time.Second)}}
 }
 
+// unanswered is a pull that would have told more by now.
+func unanswered() v1alpha1.ImageStatus {
+	s := pulling(0, 0)
+	s.StartTime = &metav1.Time{Time: now.Add(-toldWithin - time.Second)}
+	return s
+}
+
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	caches := []v1alpha1.NodeImageCache{
@@ -59,13 +66,14 @@ func TestStatus(t *testing.T) {
 		node("c", v1alpha1.ActionPull, pulling(50*mib, 20*mib)),
 		node("d", v1alpha1.ActionPull, v1alpha1.ImageStatus{State: v1alpha1.StateFailed, Reason: "NotFound", Message: "the server answered 404", Attempts: 2}),
 		node("e", v1alpha1.ActionPull, v1alpha1.ImageStatus{State: v1alpha1.StateReady, Revision: "older"}),
-		node("g", v1alpha1.ActionPull, pulling(0, 0)),
+		node("g", v1alpha1.ActionPull, unanswered()),
+		node("i", v1alpha1.ActionPull, pulling(0, 0)),
 		node("h", v1alpha1.ActionPull, v1alpha1.ImageStatus{State: v1alpha1.StatePending}),
 		{ObjectMeta: metav1.ObjectMeta{Name: "f"}},
 	}
 	caches[len(caches)-2].Status.Images = append(caches[len(caches)-2].Status.Images,
 		v1alpha1.ImageStatus{Name: "fedora", State: v1alpha1.StatePulling, SizeBytes: mib}, v1alpha1.ImageStatus{Name: "ubuntu", State: v1alpha1.StatePulling, BytesCompleted: 1},
-		v1alpha1.ImageStatus{Name: "silent", State: v1alpha1.StatePulling})
+		func() v1alpha1.ImageStatus { s := unanswered(); s.Name = "silent"; return s }())
 	var out bytes.Buffer
 	if err := writeImage(&out, image(nil), rowsOf(image(nil), caches, now), false); err != nil {
 		t.Fatal(err)
@@ -80,6 +88,7 @@ NODE   STATE     PROGRESS                       RATE        WHY
 d      Failed    -                              -           NotFound: the server answered 404; attempt 2
 c      Pulling   [##########..........]  50 %   3.0 MiB/s   resumed at 20 MiB
 g      Pulling   -                              -           the server has not answered yet
+i      Pulling   -                              -           it has begun, and tells how far it is within half a minute
 e      Pending   -                              -           
 h      Pending   -                              -           its turn comes when the node has pulled fedora or ubuntu
 b      Waiting   -                              -           its turn comes when another node is done
@@ -189,7 +198,8 @@ func TestExplain(t *testing.T) {
 		{"failed", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Failed", Reason: "NotFound", Message: "404"}), "NotFound: 404\nkubectl cloudimage retry debian"},
 		{"waits for a server", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Failed", Reason: "SourceThrottled", Message: "503"}), "SourceThrottled: 503\nThe agent asks again by itself"},
 		{"waits for the world", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Failed", Reason: "CredentialsMissing", Message: "gone"}), "CredentialsMissing: gone\nIt goes on by itself"},
-		{"waits for an answer", nil, plain, assigned("Pull", pulling(0, 0)), "waits for the server's first answer"},
+		{"waits for an answer", nil, plain, assigned("Pull", unanswered()), "waits for the server's first answer"},
+		{"began a moment ago", nil, plain, assigned("Pull", pulling(0, 0)), "It has begun"},
 		{"removing", nil, plain, assigned("Remove", v1alpha1.ImageStatus{}), "was told to drop it"},
 		{"unanswered", nil, plain, assigned("Pull", v1alpha1.ImageStatus{}), "has not answered"},
 		{"begins", nil, plain, assigned("Pull", v1alpha1.ImageStatus{State: "Pending"}), "waits for other pulls of the node"},

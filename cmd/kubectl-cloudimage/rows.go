@@ -39,7 +39,8 @@ type row struct {
 	reason   string
 	message  string
 	seen     bool // the agent has the order, and has not begun
-	silent   bool // nothing is known of the object yet: the server has not answered the pull that runs
+	begun    bool // the pull that runs has told nothing yet: it began a moment ago, or
+	silent   bool // the server has not answered it
 	// others are the images that the node pulls now.
 	others []string
 	// halted is why no turn comes at all; empty if one does.
@@ -77,7 +78,7 @@ func rowOf(image *v1alpha1.CloudImage, cache *v1alpha1.NodeImageCache, now time.
 		r.state = unstarted(order)
 	default:
 		r.take(order, report, now)
-		r.others = pulledBy(cache)
+		r.others = pulledBy(cache, now)
 	}
 	if failure := awayIn(image, cache.Name); failure != nil {
 		r.leave(failure)
@@ -97,9 +98,9 @@ func haltedBy(image *v1alpha1.CloudImage) string {
 }
 
 // pulledBy are the names of the images that a node pulls, and that others wait for.
-func pulledBy(cache *v1alpha1.NodeImageCache) (names []string) {
+func pulledBy(cache *v1alpha1.NodeImageCache, now time.Time) (names []string) {
 	for i := range cache.Status.Images {
-		if report := &cache.Status.Images[i]; pulls(report) && !silent(report) {
+		if report := &cache.Status.Images[i]; pulls(report) && !silent(report, now) {
 			names = append(names, report.Name)
 		}
 	}
@@ -108,9 +109,17 @@ func pulledBy(cache *v1alpha1.NodeImageCache) (names []string) {
 
 func pulls(report *v1alpha1.ImageStatus) bool { return report.State == v1alpha1.StatePulling }
 
-// silent tells of a pull that runs whether its server has not answered yet: others go on in its place.
-func silent(report *v1alpha1.ImageStatus) bool {
+// toldWithin is how long an agent may take to report how far a pull is: 15 s, up to half of it more, and some for the API server.
+const toldWithin = 30 * time.Second
+
+// toldNothing tells of a pull that runs whether nothing was reported of it but that it began.
+func toldNothing(report *v1alpha1.ImageStatus) bool {
 	return report.SizeBytes == 0 && report.BytesCompleted == 0
+}
+
+// silent tells of a pull that runs whether its server has not answered for so long that a report would say so: others go on in its place.
+func silent(report *v1alpha1.ImageStatus, now time.Time) bool {
+	return toldNothing(report) && report.StartTime != nil && now.Sub(report.StartTime.Time) > toldWithin
 }
 
 // awayIn is what an image says of a node whose agent is away, if it names the node.
@@ -151,7 +160,7 @@ func (r *row) take(order *v1alpha1.AssignedImage, report *v1alpha1.ImageStatus, 
 		r.state, r.done, r.rate = stateReady, r.size, report.AverageBytesPerSecond
 	case v1alpha1.StatePulling:
 		r.state, r.done = statePulling, r.within(report.BytesCompleted)
-		r.silent = silent(report)
+		r.begun, r.silent = toldNothing(report), silent(report, now)
 		if report.StartTime != nil {
 			if seconds := now.Sub(report.StartTime.Time).Seconds(); seconds >= 1 {
 				r.rate = int64(float64(max(0, r.done-r.resumed)) / seconds)

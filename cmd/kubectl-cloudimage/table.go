@@ -169,6 +169,8 @@ func (r row) why() string {
 		text = "its turn comes when the node has pulled " + strings.Join(r.others, " or ")
 	case text == "" && r.state == statePulling && r.silent:
 		text = "the server has not answered yet"
+	case text == "" && r.state == statePulling && r.begun:
+		text = "it has begun, and tells how far it is within half a minute"
 	case r.state == statePulling && r.resumed > 0:
 		text = strings.TrimPrefix(text+"; resumed at "+bytesText(r.resumed), "; ")
 	}

@@ -106,6 +106,9 @@ func (f facts) explainRow(r row) []string {
 		if r.silent {
 			return []string{head, strings.TrimSpace("It waits for the server's first answer, and then for its turn; the node's other pulls go on meanwhile. " + r.message)}
 		}
+		if r.begun {
+			return []string{head, strings.TrimSpace("It has begun, and tells how far it is within half a minute. " + r.message)}
+		}
 		return []string{head, strings.TrimSpace(r.progress() + " at " + r.rateText() + " " + r.why())}
 	case stateFailed:
 		again := "kubectl cloudimage retry " + f.image.Name + " asks again, once the cause is gone."
@@ -126,6 +129,9 @@ func (f facts) explainRow(r row) []string {
 			return []string{head, strings.TrimSpace("The agent has the order and looks at what lies on its disk, or waits for other pulls of the node to end" + f.others(r) + ". " + r.message)}
 		}
 		return []string{head, "The agent was told to pull and has not answered. " + f.lookAtThePod()}
+	}
+	if r.halted != "" {
+		return []string{head, f.waiting(r)}
 	}
 	return []string{head, f.waiting(r), "A node whose agent is away gets no turn. " + f.lookAtThePod()}
 }

@@ -36,6 +36,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	rounds := set.Int("rounds", fullRounds, "rounds that count; one more goes before them")
 	names := set.String("scenarios", "", "such as S1,S3; all when empty")
 	only := set.String("tools", "", "such as 'aria2,curl + openssl'; all when empty, and "+ours+" always")
+	other := set.String("before", "", "another build of node-agent, to be measured beside this one")
 	quick := set.Bool("quick", false, "one round with 64 MiB, to see whether everything runs")
 	repo := set.String("repo", ".", "root of the repository")
 	dir := set.String("dir", "/var/tmp", "a directory on the disk to download to")
@@ -66,6 +67,12 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	if c.tools[0].name != ours {
 		c.tools = slices.Insert(c.tools, 0, tools(c.bin)[0])
+	}
+	if *other != "" {
+		if *other, err = filepath.Abs(*other); err != nil {
+			return c, fmt.Errorf("-before: %w", err)
+		}
+		c.tools = append(c.tools, buildBefore(*other))
 	}
 	c.all = c.size >= fullSize && c.rounds >= fullRounds && len(c.scenarios) == len(scenarios()) && len(c.tools) == len(tools(""))
 	if c.out == "" && c.all {

@@ -64,7 +64,7 @@ func (r *results) row(scenario, tool string) (row, bool) {
 func (r *results) peers(scenario string) []row {
 	var peers []row
 	for _, row := range r.rows {
-		if row.scenario.name == scenario && row.tool != ours {
+		if row.scenario.name == scenario && row.tool != ours && row.tool != before {
 			peers = append(peers, row)
 		}
 	}

@@ -82,6 +82,8 @@ func TestParse(t *testing.T) {
 		{"nothing is everything", "", func(c config) bool { return c.all && c.rounds == 7 && strings.HasSuffix(c.out, "docs/benchmarks") }, false},
 		{"some of it is not saved", "-scenarios=S3,S1", func(c config) bool { return !c.all && c.out == "" && c.scenarios[0].name == "S1" }, false},
 		{"ours is always there", "-tools=aria2", func(c config) bool { return len(c.tools) == 2 && c.tools[0].name == ours }, false},
+		{"another build comes last", "-tools=aria2 -before=/x", func(c config) bool { return len(c.tools) == 3 && c.tools[2].name == before && !c.all }, false},
+		{"with another build nothing is saved", "-before=/x", func(c config) bool { return !c.all && c.out == "" }, false},
 		{"size", "-size=256MiB", func(c config) bool { return c.size == 256*mib }, false},
 		{"unknown scenario", "-scenarios=S0", nil, true},
 		{"size without sense", "-size=2TB", nil, true},

@@ -148,7 +148,7 @@ func (all *rounds) round(ctx context.Context, number int) error {
 func (all *rounds) scenario(ctx context.Context, s scenario, number int) error {
 	fraction := 0.1 + 0.8*rand.New(rand.NewPCG(uint64(number), 6)).Float64() //nolint:gosec // not a secret
 	chosen := slices.DeleteFunc(slices.Clone(all.bench.config.tools), func(t tool) bool {
-		return s.tools != nil && !slices.Contains(s.tools, t.name)
+		return s.tools != nil && !slices.Contains(s.tools, t.name) && (t.name != before || s.kind == many)
 	})
 	for i := range chosen {
 		t := chosen[(i+number)%len(chosen)]

@@ -9,6 +9,9 @@ import (
 // ours is the name of what is measured; the other tools are peers.
 const ours = "node-agent"
 
+// before is another build of it, such as that of the commit before a change. It is no peer.
+const before = "node-agent before"
+
 // curlThenHash is the peer whose CPU seconds are a bar.
 const curlThenHash = "curl + openssl"
 
@@ -53,6 +56,11 @@ func tools(bin string) []tool {
 		{name: curlThenHash, note: "curl, then openssl dgst", version: []string{"curl", "--version"}, command: curlCommand},
 		{name: "curl tee openssl", note: "curl, teed into openssl dgst", version: []string{"openssl", "version"}, hashes: true, command: teeCommand},
 	}
+}
+
+// buildBefore is another build of node-agent as a tool.
+func buildBefore(program string) tool {
+	return tool{name: before, note: "pull --connections 8 of another build", publishes: true, command: func(j job) []string { return oursCommand(program, j) }}
 }
 
 func oursCommand(program string, j job) []string {
