@@ -110,7 +110,7 @@ func refusalTests() (tests []proofTest) {
 	}
 	return append(tests,
 		proofTest{name: "405 to later ranges", cell: cell{refusedRange, askLater}, be: be(pulltest.Later(pulltest.Status(405))), want: InvalidSource, requests: 1 + 4*startConnections + maxRefusals},
-		proofTest{name: "401 to later ranges", cell: cell{refused, askLater}, be: be(pulltest.Later(pulltest.Status(401))), want: Forbidden, requests: 4})
+		proofTest{name: "401 to later ranges", cell: cell{refused, askLater}, be: be(pulltest.Later(pulltest.Status(401))), want: Forbidden, requests: 1 + startConnections})
 }
 
 // TestProofs goes through the table of what one answer proves, with at least one
