@@ -108,6 +108,7 @@ func refusalTests() (tests []proofTest) {
 			proofTest{name: fmt.Sprint(code, " to a range"), cell: cell{refused, askFirst}, be: be(pulltest.OnRange(pulltest.Status(code))), want: want, requests: requests},
 			proofTest{name: fmt.Sprint(code, " to a plain request"), cell: cell{refused, askWhole}, be: be(noRange, pulltest.Plain(pulltest.Status(code))), want: want, requests: 2 * requests})
 	}
+	// While the first answer still brings bytes, those that were refused may ask once more.
 	return append(tests,
 		proofTest{name: "405 to later ranges", cell: cell{refusedRange, askLater}, be: be(pulltest.Later(pulltest.Status(405))), want: InvalidSource, requests: 1 + 4*startConnections + maxRefusals},
 		proofTest{name: "401 to later ranges", cell: cell{refused, askLater}, be: be(pulltest.Later(pulltest.Status(401))), want: Forbidden, requests: 1 + startConnections})
